@@ -1,0 +1,1 @@
+"""What the five questions share. Imports nothing from above itself."""

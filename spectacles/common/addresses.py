@@ -1,0 +1,36 @@
+"""Where the kernel objects of a server are found: names given, or derived from the run directory by ftok(3)."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+PROJECT_MSQ, PROJECT_SHM, PROJECT_SEM = 42, 43, 44  # second arguments of ftok(3); 42 is the original's
+
+
+def directory_key(path: str, project: int) -> int:
+    """Return ftok(path, project): a System V key from a directory, stable as long as the directory is not replaced.
+
+    project: 1..255. As glibc computes it, ftok(3): two directories may collide, one chance in 65,536 on one disk.
+    Raises OSError when there is no such directory.
+    """
+    status = os.stat(path)
+    return (project & 0xFF) << 24 | (status.st_dev & 0xFF) << 16 | (status.st_ino & 0xFFFF)
+
+
+def semaphore_name(path: str) -> str:
+    """Return the default name of the semaphore of the run directory `path`."""
+    return f"/spectacles-{directory_key(path, PROJECT_SEM):x}"
+
+
+def resolve(options: Namespace) -> None:
+    """Fill in the addresses that the command line left open. Raises OSError if there is no run directory."""
+    if options.key is None:
+        options.key = directory_key(options.dir, PROJECT_MSQ)
+    if options.shm_key is None:
+        options.shm_key = directory_key(options.dir, PROJECT_SHM)
+    if options.sem_name is None:
+        options.sem_name = semaphore_name(options.dir)

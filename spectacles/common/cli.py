@@ -1,0 +1,249 @@
+"""The command line that users script against: the same options for every server, and for every client.
+
+Addresses (--key, --shm-key, --sem-name) default to values derived from the run directory by ftok(3), so that two
+people, or two tests, on one host do not meet; the original's 1234 and /semaphore can be given. Questions 1 to 4 take
+all of them, so that one script can start any of these; a question that has no such object does not use the option.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from spectacles import __version__
+from spectacles.common import addresses
+from spectacles.common.errors import EXIT_USAGE, NoServerError
+from spectacles.common.spectacle import INT_MAX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn
+
+DEFAULT_PORT = 5000
+DEFAULT_TIMEOUT = 5.0
+LEVELS = ("debug", "info", "warning", "error")
+
+_FRENCH = {
+    "usage: ": "usage : ",
+    "options": "options",
+    "positional arguments": "arguments",
+    "show this help message and exit": "affiche cette aide et quitte",
+    "show program's version number and exit": "affiche la version et quitte",
+    "unrecognized arguments: %s": "arguments inconnus : %s",
+    "the following arguments are required: %s": "il manque : %s",
+    "argument %(argument_name)s: %(message)s": "%(argument_name)s : %(message)s",
+    "invalid choice: %(value)r (choose from %(choices)s)": "choix invalide : %(value)r (parmi %(choices)s)",
+    "invalid %(type)s value: %(value)r": "valeur invalide : %(value)r",
+    "expected one argument": "une valeur attendue",
+    "not allowed with argument %s": "incompatible avec %s",
+    "one of the arguments %s is required": "il faut l'un de : %s",
+    "ambiguous option: %(option)s could match %(matches)s": "option ambiguë : %(option)s (%(matches)s)",
+    "ignored explicit argument %r": "valeur inattendue : %r",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse in French, whose errors are one line and exit code 2."""
+
+    def __init__(self, **kwargs: object) -> None:
+        # argparse takes every text through this hook, meant for gettext.
+        argparse._ = lambda text: _FRENCH.get(text, text)  # type: ignore[attr-defined]
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **kwargs,  # type: ignore[arg-type]
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with code 2."""
+        self.exit(EXIT_USAGE, f"{self.prog} : {message} (--help pour l'aide)\n")
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """Return a converter of decimal or 0x numbers from `low` to `high`, for argparse."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text, 0) if text.strip().lower().lstrip("+-").startswith("0x") else int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"« {text} » n'est pas un entier") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{value} n'est pas entre {low} et {high}")
+        return value
+
+    return convert
+
+
+def seconds(text: str) -> float:
+    """Convert a duration in seconds, above 0 and at most a day, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"« {text} » n'est pas une durée en secondes") from None
+    if not 0 < value <= 86400:
+        raise argparse.ArgumentTypeError(f"{text} n'est pas entre 0 et 86400 secondes")
+    return value
+
+
+def c_int(text: str) -> int:
+    """Convert a number that fits in a C int: what a client may send, sensible or not. For argparse."""
+    return integer(-INT_MAX - 1, INT_MAX)(text)
+
+
+def _octal(text: str) -> int:
+    try:
+        value = int(text, 8)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"« {text} » n'est pas un mode en octal") from None
+    if value & ~0o666 or value & 0o600 != 0o600:
+        raise argparse.ArgumentTypeError(f"« {text} » : un mode entre 0600 et 0666 est attendu")
+    return value
+
+
+def _semaphore_name(text: str) -> str:
+    if not text.startswith("/") or len(text) < 2 or "/" in text[1:] or len(text) > 250 or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"« {text} » : une barre oblique puis un nom sans barre oblique")
+    return text
+
+
+def default_directory() -> str:
+    """Return $SPECTACLES_DIR, else ./data."""
+    return os.environ.get("SPECTACLES_DIR") or os.path.join(".", "data")
+
+
+def add_directory(parser: argparse.ArgumentParser) -> None:
+    """Add --dir."""
+    parser.add_argument(
+        "--dir",
+        default=default_directory(),
+        metavar="DIR",
+        help="répertoire de travail : spectacles.dat, tubes, verrou, journaux ($SPECTACLES_DIR, sinon ./data)",
+    )
+
+
+def add_addresses(parser: argparse.ArgumentParser) -> None:
+    """Add the names of the kernel objects of questions 1 to 4."""
+    key = integer(1, INT_MAX)
+    parser.add_argument("--key", type=key, metavar="CLEF", help="clef de la file de messages (ftok(DIR, 42))")
+    parser.add_argument("--shm-key", type=key, metavar="CLEF", help="clef de la mémoire partagée (ftok(DIR, 43))")
+    parser.add_argument("--sem-name", type=_semaphore_name, metavar="/NOM", help="nom du sémaphore (d'après DIR)")
+
+
+def server_parser(module: str, summary: str, *, queue: bool = True) -> Parser:
+    """Return the parser of the server `module`; a question adds its own options to it."""
+    command = f"python -m spectacles.{module}.server"
+    parser = Parser(
+        prog=command,
+        description=summary,
+        epilog=f"exemple : {command} --dir /tmp/guichet --log-level warning\n"
+        "fin : Ctrl-C. Code de sortie : 0 arrêt demandé, 1 panne, 2 usage, 3 déjà un serveur.",
+    )
+    parser.add_argument("--version", action="version", version=f"spectacles {__version__}")
+    add_directory(parser)
+    if queue:
+        add_addresses(parser)
+    parser.add_argument(
+        "--mode", type=_octal, default=0o600, metavar="MODE", help="droits des objets créés, en octal (0600)"
+    )
+    parser.add_argument("--log-level", choices=LEVELS, default="info", help="niveau du journal (info)")
+    parser.add_argument(
+        "--no-fsync", dest="fsync", action="store_false", help="acquitte sans attendre le disque (coupure de courant)"
+    )
+    return parser
+
+
+def add_max_threads(parser: argparse.ArgumentParser) -> None:
+    """Add --max-threads, of question 4."""
+    parser.add_argument(
+        "--max-threads", type=integer(1, 10_000), default=64, metavar="N", help="threads de requête à la fois (64)"
+    )
+
+
+def add_listener(parser: argparse.ArgumentParser) -> None:
+    """Add where question 5 listens, and what it lets clients use up."""
+    add_host_port(parser)
+    parser.add_argument(
+        "--max-clients", type=integer(1, 100_000), default=1024, metavar="N", help="connexions à la fois (1024)"
+    )
+    parser.add_argument(
+        "--idle-timeout", type=seconds, default=300.0, metavar="SECONDES", help="silence toléré d'un client (300)"
+    )
+    tls = parser.add_argument_group("TLS 1.3 (voir « spectacles certs »)")
+    tls.add_argument("--tls-cert", metavar="PEM", help="certificat du serveur ; active TLS")
+    tls.add_argument("--tls-key", metavar="PEM", help="clef privée du serveur")
+    tls.add_argument("--client-ca", metavar="PEM", help="exige des clients un certificat de cette autorité")
+
+
+def add_connection(parser: argparse.ArgumentParser) -> None:
+    """Add where the client of question 5 connects, and how."""
+    add_host_port(parser)
+    tls = parser.add_argument_group("TLS 1.3 (voir « spectacles certs »)")
+    tls.add_argument("--tls", action="store_true", help="chiffre la connexion et vérifie le nom du serveur")
+    tls.add_argument("--ca", metavar="PEM", help="autorité qui a signé le serveur (celles du système)")
+    tls.add_argument("--cert", metavar="PEM", help="certificat du client")
+    tls.add_argument("--key", metavar="PEM", help="clef privée du client")
+
+
+def add_host_port(parser: argparse.ArgumentParser) -> None:
+    """Add --host and --port."""
+    parser.add_argument("--host", default="127.0.0.1", metavar="HÔTE", help="nom, IPv4 ou IPv6 (127.0.0.1)")
+    parser.add_argument(
+        "--port", type=integer(0, 65535), default=DEFAULT_PORT, metavar="PORT", help=f"port TCP ({DEFAULT_PORT})"
+    )
+
+
+def parse_server(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the options of a server. The run directory is created by its lifecycle, so addresses are left for later."""
+    options = parser.parse_args(argv)
+    options.dir = os.path.abspath(options.dir)
+    return options
+
+
+def client_parser(module: str, summary: str, *, queue: bool = True) -> Parser:
+    """Return the parser of the client `module`; a question adds its own options to it."""
+    command = f"python -m spectacles.{module}.client"
+    parser = Parser(
+        prog=command,
+        description=summary,
+        epilog=f"exemples : {command}                    le menu\n"
+        f"           {command} reserve 0 2        une réservation\n"
+        "code de sortie : 0 fait, 1 refusé, 2 usage, 3 pas de serveur ou pas de réponse.",
+    )
+    parser.add_argument("--version", action="version", version=f"spectacles {__version__}")
+    add_directory(parser)
+    if queue:
+        add_addresses(parser)
+    parser.add_argument(
+        "--timeout", type=seconds, default=DEFAULT_TIMEOUT, metavar="SECONDES", help="attente d'une réponse (5)"
+    )
+    parser.add_argument("--json", action="store_true", help="une réponse pour les machines (avec une commande)")
+    commands = parser.add_subparsers(dest="command", metavar="commande", title="commandes (sans commande : le menu)")
+    commands.add_parser("list", help="tous les spectacles", prog=f"{command} list")
+    consult = commands.add_parser("consult", help="les places d'un spectacle", prog=f"{command} consult")
+    reserve = commands.add_parser("reserve", help="réserver des places", prog=f"{command} reserve")
+    for command_parser in (consult, reserve):
+        command_parser.add_argument("show", type=c_int, metavar="SPECTACLE", help="numéro entre crochets, 0 à 9")
+    reserve.add_argument("seats", type=c_int, metavar="PLACES", help="nombre de places")
+    return parser
+
+
+def parse_client(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the options of a client and fill in the addresses. Raises NoServerError if there is no run directory."""
+    options = parser.parse_args(argv)
+    options.dir = os.path.abspath(options.dir)
+    if options.json and options.command is None:
+        parser.error("--json demande une commande : list, consult ou reserve")
+    if "shm_key" in options:
+        try:
+            addresses.resolve(options)
+        except OSError as error:
+            raise NoServerError(f"aucun serveur : {options.dir} : {error.strerror}") from None
+    return options
+
+
+def stdout_is_closed() -> None:
+    """Silence what is left in the buffer of a closed standard output, so that the interpreter can end quietly."""
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), sys.stdout.fileno())

@@ -1,0 +1,132 @@
+"""Log lines: date, time, level, the original's tag, then client, request and outcome; on the terminal and in a file.
+
+The standard logging module does the work, with two additions: one handler formats a line once for both places, and the
+file can be shared: several processes append to it, one write per line, and rotate it under a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import sys
+import traceback
+
+MAX_BYTES = 1_000_000  # size at which a log file is rotated
+KEPT_FILES = 5  # NAME.log, NAME.log.1, ... NAME.log.5
+
+logger = logging.getLogger("spectacles")
+logger.propagate = False
+logger.addHandler(logging.NullHandler())
+logger.setLevel(logging.INFO)
+logging.raiseExceptions = False  # a closed terminal or a full disk must not print a traceback
+
+debug = logger.debug
+info = logger.info
+warning = logger.warning
+error = logger.error
+
+
+def reservation(client: object, show: int, seats: int, left: int) -> None:
+    """Log the outcome of a reservation; `left` is what SpectacleTable.reserve() returned."""
+    if left >= 0:
+        logger.info("[RESERVATION] client %s : %d place(s) du spectacle %d, reste %d", client, seats, show, left)
+    else:
+        logger.info("[RESERVATION] client %s : %d place(s) du spectacle %d, refusé", client, seats, show)
+
+
+def announce(message: str) -> None:
+    """Log `message` as information whatever --log-level says: the lines that scripts wait for."""
+    logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, message, (), None))
+
+
+def exception(message: str, *args: object) -> None:
+    """Log an error with the exception being handled: its type, text and where it was raised, on one line."""
+    kind, value, trace = sys.exc_info()
+    frames = traceback.extract_tb(trace, limit=-1)
+    where = "".join(f" ({os.path.basename(frame.filename)}:{frame.lineno})" for frame in frames)
+    logger.error(message + " : %s: %s%s", *args, kind.__name__ if kind else "?", value, where)
+
+
+def printable(text: str) -> str:
+    """Return `text` with its control characters escaped: what a client sends cannot drive a terminal or fake a line."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+class _Handler(logging.Handler):
+    """Write each line to the terminal and append it to `name`.log in the directory `directory_fd`."""
+
+    def __init__(self, directory_fd: int, name: str) -> None:
+        super().__init__()
+        self._directory = directory_fd
+        self._name = f"{name}.log"
+        self._file = self._open()
+        self._terminal: int | None = 1
+        self.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        if self._terminal is not None:
+            try:
+                os.write(self._terminal, line)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._terminal = None  # closed, and will stay so
+        # A full disk must not stop the service, and there is nowhere left to say so.
+        with contextlib.suppress(OSError):
+            os.write(self._file, line)  # O_APPEND: one write is one whole line, whoever else writes
+            if os.fstat(self._file).st_size >= MAX_BYTES:
+                self._rotate()
+
+    def close(self) -> None:
+        super().close()
+        with contextlib.suppress(OSError):
+            os.close(self._file)
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(self._name, flags, 0o600, dir_fd=self._directory)
+
+    def _rotate(self) -> None:
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._directory)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                current = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False)
+                if os.path.samestat(current, os.fstat(self._file)):  # else another process has just done it
+                    self._shift()
+            old, self._file = self._file, self._open()
+            os.close(old)
+        finally:
+            os.close(fd)
+
+    def _shift(self) -> None:
+        names = [self._name, *(f"{self._name}.{n}" for n in range(1, KEPT_FILES + 1))]
+        for older, newer in reversed(list(zip(names[1:], names, strict=False))):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(newer, older, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+
+
+def start(directory_fd: int, name: str, level: str) -> None:
+    """Log from now on to the terminal and to `name`.log (created 0600) in the directory open as `directory_fd`.
+
+    level: "debug", "info", "warning" or "error". Raises OSError when the file cannot be opened or is a symbolic link.
+    """
+    stop()
+    logger.addHandler(_Handler(directory_fd, name))
+    logger.setLevel(level.upper())
+
+
+def stop() -> None:
+    """Close the handlers; later lines go nowhere."""
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        handler.close()
+    logger.addHandler(logging.NullHandler())

@@ -1,0 +1,176 @@
+"""What a client shows: the menu of the original for people, one answer and an exit code for scripts."""
+
+from __future__ import annotations
+
+import sys
+
+from spectacles.common.cli import stdout_is_closed
+from spectacles.common.errors import EXIT_DONE, EXIT_REFUSED, NoServerError, RefusedError, SpectaclesError
+from spectacles.common.spectacle import INT_MAX, REFUSED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Protocol
+
+    from spectacles.common.spectacle import Spectacle
+
+    class Session(Protocol):
+        """A client's conversation with the server. Every method blocks, for the timeout at most.
+
+        Each raises NoServerError without an answer.
+        """
+
+        def catalogue(self) -> list[tuple[int, Spectacle]] | None:
+            """Return the shows known before asking the server (question 1), None where only the server knows."""
+
+        def list(self) -> list[tuple[int, Spectacle]]:
+            """Return the shows, each with its slot 0..9 and the seats left."""
+
+        def consult(self, show: int) -> int:
+            """Return the seats left for slot `show`, REFUSED (-1) if there is no such show."""
+
+        def reserve(self, show: int, seats: int) -> bool:
+            """Ask for `seats` seats of slot `show`; return whether they were acknowledged."""
+
+    # A session may also have reconnect() -> None, for the menu to call after NoServerError; without it, that error
+    # ends the client.
+
+
+def run(session: Session, options: Namespace) -> int:
+    """Run the command of `options`, or the menu without one. Return the exit code. Raises SpectaclesError."""
+    try:
+        if options.command is None:
+            return _menu(session)
+        code = _command(session, options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        stdout_is_closed()
+        raise SpectaclesError("la sortie s'est fermée avant la fin de la réponse") from None
+
+
+def line(slot: int, show: Spectacle) -> str:
+    """Return a show as every menu lists it."""
+    return f"[{slot}] {show.nom} | {show.date} | {show.places} places"
+
+
+def shows_answer(shows: list[tuple[int, Spectacle]]) -> dict[str, object]:
+    """Return what --json says of a list of shows."""
+    fields = ("id", "nom", "date", "places")
+    return {"shows": [{"index": slot} | {field: getattr(show, field) for field in fields} for slot, show in shows]}
+
+
+def print_json(answer: dict[str, object]) -> None:
+    """Print one line of JSON."""
+    import json  # here: a person's client does without
+
+    print(json.dumps(answer, ensure_ascii=False))
+
+
+def _command(session: Session, options: Namespace) -> int:
+    code = EXIT_DONE
+    if options.command == "list":
+        shows = session.list()
+        answer = shows_answer(shows)
+        text = "\n".join(line(slot, show) for slot, show in shows) or "Aucun spectacle"
+    elif options.command == "consult":
+        places = session.consult(options.show)
+        answer = {"show": options.show, "places": places}
+        text = f"{places} places"
+        if places == REFUSED:
+            answer["places"] = None
+            text, code = "Spectacle inexistant", EXIT_REFUSED
+    else:
+        ack = session.reserve(options.show, options.seats)
+        answer = {"show": options.show, "seats": options.seats, "ack": ack}
+        text, code = ("Réservation OK", EXIT_DONE) if ack else ("Réservation refusée", EXIT_REFUSED)
+    if options.json:
+        print_json(answer)
+    else:
+        print(text)
+    return code
+
+
+def _menu(session: Session) -> int:
+    while True:
+        print("\n==== MENU ====\n1. Consultation\n2. Réservation\n0. Quitter")
+        try:
+            choice = _ask("Votre choix : ")
+            if choice == "0":
+                return EXIT_DONE
+            if choice == "1":
+                _consultation(session)
+            elif choice == "2":
+                _reservation(session)
+            else:
+                print("Choix invalide")
+        except RefusedError as error:
+            print(error)
+        except EOFError:
+            print("\nFin de l'entrée, au revoir.")
+            return EXIT_DONE
+        except NoServerError as error:
+            print(f"Erreur : {error}", flush=True)
+            if not _reconnected(session):
+                raise
+
+
+def _reconnected(session: Session) -> bool:
+    reconnect = getattr(session, "reconnect", None)
+    if reconnect is None:
+        return False
+    try:
+        while _ask("Se reconnecter ? (o/n) : ").lower() in ("o", "oui"):
+            try:
+                reconnect()
+                print("Reconnecté.")
+                return True
+            except NoServerError as error:
+                print(f"Erreur : {error}")
+    except EOFError:
+        print()
+    return False
+
+
+def _consultation(session: Session) -> None:
+    known = session.catalogue()
+    if known is None:
+        shows = session.list()
+        print("\nRéponse du serveur :")
+        print("\n".join(line(slot, show) for slot, show in shows) or "Aucun spectacle")
+        return
+    print("\n==== SPECTACLES DISPONIBLES ====")
+    for slot, show in known:
+        print(f"[{slot}] {show.nom} | {show.date}")
+    places = session.consult(_ask_number("\nNuméro du spectacle à consulter : "))
+    print("Spectacle inexistant" if places == REFUSED else f"Selon le serveur : {places} places disponibles")
+
+
+def _reservation(session: Session) -> None:
+    print("\n==== RÉSERVATION ====")
+    show = _ask_number("Numéro du spectacle à réserver : ")
+    seats = _ask_number("Nombre de places à réserver : ")
+    if session.reserve(show, seats):
+        print("Réservation OK. À bientôt dans nos salles !")
+    else:
+        print("Réservation NOK : ce spectacle n'existe pas, ou il n'y reste pas assez de places.")
+
+
+def _ask(prompt: str) -> str:
+    """Return the next line typed, stripped. Blocks. Raises EOFError."""
+    try:
+        return input(prompt).strip()
+    except UnicodeDecodeError:
+        return ""
+
+
+def _ask_number(prompt: str) -> int:
+    text = _ask(prompt)
+    try:
+        number = int(text)
+    except ValueError:
+        raise RefusedError(f"Choix invalide : « {text} » n'est pas un nombre") from None
+    if not -INT_MAX - 1 <= number <= INT_MAX:
+        raise RefusedError(f"Choix invalide : {text} dépasse un entier du C")
+    return number

@@ -1,0 +1,38 @@
+"""The bytes of every message, requests and replies together (FIDELITY, section 2). How they travel is elsewhere.
+
+Every format states its byte order (little-endian) and its padding, so that it does not depend on the machine, and is
+laid out as the C compiler lays out the structs of the original on x86-64 and aarch64. A message of the queue is its
+body: the `long mtype` before it travels apart, as msgsnd(2) has it.
+
+A request inside a server is a plain tuple (kind, client, show, seats): `client` is what the log calls it (a PID, an
+address), `show` a slot 0..9, never an id; what a request does not carry is 0.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from spectacles.common.spectacle import TABLE_SIZE
+
+LIST = 1  # the type of a consultation, client -> server
+RESERV = 2  # the type of a reservation, client -> server
+
+# Question 1, one C int or bool per FIFO
+PIPE_INT = struct.Struct("<i")  # show or seats, client -> server; seats left or -1, server -> client
+PIPE_BOOL = struct.Struct("<?")  # acknowledged?, server -> client
+
+# Questions 2 to 4, bodies of messages
+LIST_REQUEST = struct.Struct("<i4x")  # client -> server: int pid
+LIST_REPLY = struct.Struct(f"<i{TABLE_SIZE}s4x")  # server -> client: int server pid, Spectacle[10]
+RESERV_REQUEST = struct.Struct("<iii4x")  # client -> server: int pid, int spectacle, int nb_places
+RESERV_REPLY = struct.Struct("<i?3x")  # server -> client: int server pid, bool ack
+
+# Question 5, on the connection
+TCP_REQUEST = struct.Struct("<iii")  # client -> server: int type, int spectacle, int nb_places
+TCP_RESERV_REPLY = struct.Struct("<?")  # server -> client; a list reply is the table, 720 bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Request = tuple[int, Any, int, int]

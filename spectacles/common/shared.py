@@ -1,0 +1,149 @@
+"""The table of questions 1 and 2: System V shared memory and a named POSIX semaphore, between processes.
+
+Both names may already exist. Before it touches either, the server claims both names (lifecycle.claim), so that what
+exists is what a dead server left; it is replaced only if it belongs to this user and no process is attached to it. That
+is defect 9 mended: a second server can no longer unlink the first one's semaphore.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import posix_ipc
+import sysv_ipc
+
+from spectacles.common import log
+from spectacles.common.errors import HeldError, SpectaclesError
+from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from spectacles.common.lifecycle import Server
+    from spectacles.common.storage import Store
+
+STOP_TIMEOUT = 0.3  # seconds that a child asked to stop still waits for the semaphore
+
+
+class ProcessLock:
+    """A named POSIX semaphore as a lock between processes, initial value 1. A context manager.
+
+    A dead holder never releases it (there are no robust semaphores): the parent then asks the other children to leave,
+    and a child that waits here gives up after STOP_TIMEOUT.
+    """
+
+    def __init__(self, semaphore: posix_ipc.Semaphore) -> None:
+        self._acquire = semaphore.acquire
+        self._release = semaphore.release
+
+    def __enter__(self) -> None:
+        """Take the semaphore. Blocks. Raises SpectaclesError when asked to stop while nobody releases it."""
+        try:
+            self._acquire()
+        except posix_ipc.SignalError:  # SIGTERM: the holder, if alive, is about to release it
+            self._acquire_soon()
+
+    def __exit__(self, *_: object) -> None:
+        self._release()
+
+    def _acquire_soon(self) -> None:
+        while True:
+            try:
+                self._acquire(STOP_TIMEOUT)
+            except posix_ipc.SignalError:
+                continue
+            except posix_ipc.BusyError:
+                raise SpectaclesError("sémaphore jamais rendu, requête abandonnée") from None
+            return
+
+
+class SharedTable(SpectacleTable):
+    """A SpectacleTable in shared memory. A context manager that creates both objects and removes them.
+
+    shm_key: System V key. sem_name: "/name". mode: rights of both. Raises HeldError or SpectaclesError.
+    """
+
+    def __init__(self, server: Server, shm_key: int, sem_name: str, mode: int, store: Store) -> None:
+        server.claim("shm-key", hex(shm_key))
+        server.claim("sem-name", sem_name)
+        self._cleanup = contextlib.ExitStack()
+        with self._cleanup:
+            self._memory = _create_memory(shm_key, mode)
+            self._cleanup.callback(_remove_memory, self._memory)
+            self._semaphore = _create_semaphore(sem_name, mode)
+            self._cleanup.callback(_remove_semaphore, self._semaphore)
+            super().__init__(memoryview(self._memory), ProcessLock(self._semaphore), store)
+            self._cleanup.callback(self.release)
+            self._cleanup = self._cleanup.pop_all()
+
+    def __enter__(self) -> SharedTable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
+
+    def recover(self) -> None:
+        """Free the semaphore and read the table from the file again. The caller makes sure that no child is alive."""
+        while True:
+            try:
+                self._semaphore.acquire(0)
+            except posix_ipc.BusyError:
+                break
+        self._semaphore.release()
+        self.reload()
+
+
+def _create_memory(key: int, mode: int) -> sysv_ipc.SharedMemory:
+    with contextlib.suppress(sysv_ipc.ExistentialError):
+        try:
+            left = sysv_ipc.SharedMemory(key, size=0)
+        except sysv_ipc.PermissionsError as error:
+            raise _foreign(f"mémoire partagée {key:#x}", "--shm-key") from error
+        try:
+            if left.number_attached > 1:  # one is this process
+                raise HeldError(
+                    f"mémoire partagée {key:#x} : encore attachée par {left.number_attached - 1} processus"
+                    f" (créateur : PID {left.creator_pid}) ; arrêtez-les, ou choisissez une autre --shm-key"
+                )
+            if left.uid != os.geteuid():
+                raise _foreign(f"mémoire partagée {key:#x}", "--shm-key")
+            log.warning("[INFO] mémoire partagée %#x laissée par un serveur mort, remplacée", key)
+            left.remove()
+        finally:
+            left.detach()
+    try:
+        return sysv_ipc.SharedMemory(key, sysv_ipc.IPC_CREX, mode=mode, size=TABLE_SIZE)
+    except (sysv_ipc.Error, OSError, ValueError) as error:
+        raise SpectaclesError(f"mémoire partagée {key:#x} : {error}") from error
+
+
+def _remove_memory(memory: sysv_ipc.SharedMemory) -> None:
+    with contextlib.suppress(sysv_ipc.ExistentialError):  # somebody's ipcrm was faster
+        memory.remove()
+    memory.detach()
+
+
+def _create_semaphore(name: str, mode: int) -> posix_ipc.Semaphore:
+    path = f"/dev/shm/sem.{name[1:]}"
+    with contextlib.suppress(FileNotFoundError):
+        # Looked at as a file first: sem_open(3) dies with SIGBUS on an empty one.
+        if os.lstat(path).st_uid != os.geteuid():
+            raise _foreign(f"sémaphore {name}", "--sem-name")
+        log.warning("[INFO] sémaphore %s laissé par un serveur mort, remplacé", name)
+        os.unlink(path)
+    try:
+        semaphore = posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=mode, initial_value=1)
+        os.chmod(path, mode)  # sem_open(3) applies the umask
+    except (posix_ipc.Error, OSError, ValueError) as error:
+        raise SpectaclesError(f"sémaphore {name} : {error}") from error
+    return semaphore
+
+
+def _remove_semaphore(semaphore: posix_ipc.Semaphore) -> None:
+    with contextlib.suppress(posix_ipc.ExistentialError):
+        semaphore.unlink()
+    semaphore.close()
+
+
+def _foreign(what: str, option: str) -> SpectaclesError:
+    return SpectaclesError(f"{what} : à un autre utilisateur ; choisissez une autre {option}")

@@ -1,0 +1,163 @@
+"""A show, and the table of ten shows that every server keeps (FIDELITY, section 2).
+
+The table is a buffer and a lock, both handed in. One class therefore serves processes (System V shared memory
+and a named semaphore), threads (a bytearray and a Lock), and an experiment that hands in a lock that does not lock.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from spectacles.common import log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from spectacles.common.storage import Store
+
+MAX_SPECTACLE = 10
+NOM_SIZE = 50  # bytes, the final NUL included
+DATE_SIZE = 11
+RECORD = struct.Struct("<i50s11s3xi")  # int id; char nom[50]; char date[11]; 3 of padding; int places
+RECORD_SIZE = RECORD.size  # 72 bytes
+TABLE_SIZE = MAX_SPECTACLE * RECORD_SIZE  # 720 bytes
+INT_MAX = 2**31 - 1
+REFUSED = -1
+
+_ID = struct.Struct("<i")
+_PLACES = struct.Struct("<i")
+_PLACES_OFFSET = RECORD_SIZE - _PLACES.size
+
+
+def encode_text(text: str, size: int) -> bytes:
+    """Return `text` in UTF-8, at most `size` - 1 bytes, cut between characters so that a NUL always follows."""
+    data = text.encode("utf-8", "replace")
+    return data[: size - 1].decode("utf-8", "ignore").encode()
+
+
+class Spectacle:
+    """One show. `id` 0 marks an empty slot; `places` is what is left, 0 to 2**31 - 1."""
+
+    __slots__ = ("date", "id", "nom", "places")
+
+    def __init__(self, id: int, nom: str, date: str, places: int) -> None:
+        self.id = id
+        self.nom = nom
+        self.date = date
+        self.places = places
+
+    def pack(self) -> bytes:
+        """Return the 72 bytes of the C struct, padding zero. Raises struct.error beyond a C int."""
+        nom, date = encode_text(self.nom, NOM_SIZE), encode_text(self.date, DATE_SIZE)
+        return RECORD.pack(self.id, nom, date, self.places)
+
+    @classmethod
+    def unpack(cls, record: bytes | memoryview) -> Spectacle:
+        """Read 72 bytes. Text ends at its first NUL; bytes that are not UTF-8 show as U+FFFD."""
+        id_, nom, date, places = RECORD.unpack(record)
+        return cls(id_, _text(nom), _text(date), places)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spectacle) and self.pack() == other.pack()
+
+    __hash__ = None  # type: ignore[assignment]  # mutable: places change
+
+    def __repr__(self) -> str:
+        return f"Spectacle(id={self.id}, nom={self.nom!r}, date={self.date!r}, places={self.places})"
+
+
+def _text(data: bytes) -> str:
+    return data.split(b"\0", 1)[0].decode("utf-8", "replace")
+
+
+def unpack_table(table: bytes) -> list[tuple[int, Spectacle]]:
+    """Return the shows in the 720 bytes of a table, each with its slot 0..9; empty slots are left out.
+
+    Raises ValueError for another size.
+    """
+    if len(table) != TABLE_SIZE:
+        raise ValueError(f"{len(table)} octets au lieu de {TABLE_SIZE}")
+    slots = ((i, table[i * RECORD_SIZE : (i + 1) * RECORD_SIZE]) for i in range(MAX_SPECTACLE))
+    return [(i, Spectacle.unpack(slot)) for i, slot in slots if _ID.unpack_from(slot)[0] != 0]
+
+
+def pack_table(shows: dict[int, Spectacle]) -> bytes:
+    """Return the 720 bytes of a table that has `shows` (slot 0..9 -> show), its other slots empty."""
+    empty = bytes(RECORD_SIZE)
+    return b"".join(shows[i].pack() if i in shows else empty for i in range(MAX_SPECTACLE))
+
+
+class SpectacleTable:
+    """The shared table: every access to `buffer` is made while `lock` is held.
+
+    buffer: writable, at least 720 bytes; filled from `store` here.
+    lock: a context manager that excludes every other user of the buffer, in this process and in others.
+    store: where an accepted reservation is written before it is acknowledged.
+    """
+
+    def __init__(self, buffer: bytearray | memoryview, lock: AbstractContextManager[object], store: Store) -> None:
+        self._buffer = memoryview(buffer)[:TABLE_SIZE]
+        self._lock = lock
+        self._store = store
+        self.reload()
+
+    def reload(self) -> None:
+        """Fill the buffer from the file, which is the truth after a death. The caller excludes all other users."""
+        self._buffer[:] = self._store.load()
+
+    def release(self) -> None:
+        """Let go of the buffer, so that shared memory can be detached."""
+        self._buffer.release()
+
+    def snapshot(self) -> bytes:
+        """Return the 720 bytes of the table as they are at one instant. Blocks while another holds the lock."""
+        with self._lock:
+            return self._buffer.tobytes()
+
+    def consult(self, show: int) -> int:
+        """Return the seats left for slot `show`, REFUSED (-1) if there is no such show (defects 3 and 5)."""
+        with self._lock:
+            return self._places(show)
+
+    def reserve(self, show: int, seats: int) -> int:
+        """Take `seats` seats of slot `show` and return what is left, or return REFUSED (-1) and change nothing.
+
+        When it returns 0 or more the reservation is in the file (and on the disk, unless --no-fsync). The disk is
+        waited for outside the lock, so that others can consult, and share the wait, meanwhile. A failed write gives
+        the seats back, is logged and refused (defects 6 and 7). Blocks on the lock and on the disk.
+        """
+        with self._lock:
+            left = self._places(show) - seats
+            if seats <= 0 or left < 0:
+                return REFUSED
+            offset = show * RECORD_SIZE
+            before = self._buffer[offset : offset + RECORD_SIZE].tobytes()
+            try:
+                ticket = self._store.write(offset, before[:_PLACES_OFFSET] + _PLACES.pack(left))
+            except OSError as error:
+                self._undo(offset, before, error)
+                return REFUSED
+            _PLACES.pack_into(self._buffer, offset + _PLACES_OFFSET, left)
+        try:
+            self._store.sync(ticket)
+        except OSError as error:
+            with self._lock:
+                places = self._places(show) + seats
+                _PLACES.pack_into(self._buffer, offset + _PLACES_OFFSET, places)
+                self._undo(offset, self._buffer[offset : offset + RECORD_SIZE].tobytes(), error)
+            return REFUSED
+        return left
+
+    def _places(self, show: int) -> int:
+        if not 0 <= show < MAX_SPECTACLE or _ID.unpack_from(self._buffer, show * RECORD_SIZE)[0] == 0:
+            return REFUSED
+        places: int = _PLACES.unpack_from(self._buffer, show * RECORD_SIZE + _PLACES_OFFSET)[0]
+        return places
+
+    def _undo(self, offset: int, record: bytes, error: OSError) -> None:
+        log.error("[RESERVATION] écriture impossible, places rendues : %s", error.strerror or error)
+        try:
+            self._store.write(offset, record)
+        except OSError as again:
+            log.error("[RESERVATION] retour en arrière impossible : %s", again.strerror or again)
