@@ -1,0 +1,1 @@
+"""Question 1: five named FIFOs, shared memory, a named semaphore, two forked children."""

@@ -1,0 +1,275 @@
+"""The five named FIFOs of question 1: two to consult, three to reserve. One client at a time.
+
+A FIFO carries bytes and nothing about who wrote them (defects 1 and 2). Three uses of flock(2), which the kernel undoes
+when a process dies, give back what is missing:
+
+* the session: a client holds tub2_view for as long as it lives; a second one is told so and leaves;
+* the turn: the server takes a request, answers it and only then lets go of the request's first FIFO. A new client takes
+  the same lock once, empties all five FIFOs, and knows that nothing of a dead predecessor is on its way any more;
+* a reservation is taken only when both of its halves are there, so a client killed between its two writes leaves
+  nothing in the server's hands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import select
+import stat
+import time
+
+from spectacles.common import log
+from spectacles.common.errors import NoServerError, SpectaclesError
+from spectacles.common.protocol import LIST, PIPE_BOOL, PIPE_INT, RESERV
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spectacles.common.lifecycle import Server
+    from spectacles.common.protocol import Request
+
+# kind -> (FIFOs of the request, FIFO of the reply)
+PIPES = {
+    LIST: (("tub1_view",), "tub2_view"),
+    RESERV: (("tub1_reservation", "tub2_reservation"), "tub3_reservation"),
+}
+NAMES = tuple(name for inputs, output in PIPES.values() for name in (*inputs, output))
+SESSION = "tub2_view"
+HALF_TIMEOUT = 0.5  # seconds that the second half of a reservation may take
+RETRY = 0.01  # seconds between two tries of a lock that has no deadline of its own
+
+
+class ServerPipes:
+    """The server's ends. A context manager that creates the five FIFOs and removes them.
+
+    They live in the server's run directory. mode: rights. All ends are opened read-write, as in the original, so that
+    they never reach EOF while clients come and go; it is the client that must notice a dead server (defect 4).
+    Raises SpectaclesError.
+    """
+
+    def __init__(self, server: Server, mode: int) -> None:
+        self._directory = server.directory
+        self._mode = mode
+        self._fds: dict[str, int] = {}
+        self._stop_fd = -1
+        self.served = mmap.mmap(-1, 1)  # set by every reply; shared with forked children
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> ServerPipes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Create what is missing and open all five, afresh: locks that dead children held are forgotten."""
+        try:
+            fds = {name: self._open(name) for name in NAMES}
+        except OSError as error:
+            raise SpectaclesError(f"{self._directory.path}/{error.filename} : {error.strerror}") from error
+        for fd in (*self._fds.values(), self._stop_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._fds = fds
+        self._stop_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def close(self) -> None:
+        """Close and remove the FIFOs; what has been put in their place stays."""
+        for name, fd in self._fds.items():
+            with contextlib.suppress(OSError):
+                if self._is_in_place(name):
+                    os.unlink(name, dir_fd=self._directory.fd)
+            os.close(fd)
+        self._fds = {}
+
+    def requests(self, kind: int) -> Iterator[Request]:
+        """Yield the requests of `kind` (LIST or RESERV) as (kind, "tube", show, seats) until stop(). Blocks.
+
+        The server holds the turn while the caller works on a request. Garbage and halves are logged and dropped.
+        """
+        names = PIPES[kind][0]
+        fds = [self._fds[name] for name in names]
+        turn = fds[0]
+        waiting = [select.poll() for _ in fds]
+        for poll, fd in zip(waiting, fds, strict=True):
+            poll.register(fd, select.POLLIN)
+        either = select.poll()
+        for fd in (*fds, self._stop_fd):
+            either.register(fd, select.POLLIN)
+        while True:
+            ready = either.poll()  # blocks
+            if any(fd == self._stop_fd for fd, _ in ready):
+                return
+            whole = len(fds) == 1 or all(poll.poll(HALF_TIMEOUT * 1000) for poll in waiting)
+            fcntl.flock(turn, fcntl.LOCK_EX)  # blocks while a new client sweeps
+            try:
+                words = [_read(fd) for fd in fds] if whole else [b""]
+                if all(len(word) == PIPE_INT.size for word in words):
+                    show, seats = (*(PIPE_INT.unpack(word)[0] for word in words), 0)[:2]
+                    yield (kind, "tube", show, seats)
+                elif any(words) or not whole:
+                    for fd in fds:
+                        _empty(fd)
+                    log.warning("[INFO] %s : demande incomplète ignorée", " + ".join(names))
+            finally:
+                fcntl.flock(turn, fcntl.LOCK_UN)
+
+    def reply(self, request: Request, body: bytes) -> None:
+        """Write `body` to the FIFO of replies. Never blocks: if nobody has read 64 KB of replies, nobody will."""
+        fd = self._fds[PIPES[request[0]][1]]
+        try:
+            os.write(fd, body)
+        except BlockingIOError:
+            _empty(fd)
+            os.write(fd, body)
+        self.served[0] = 1
+
+    def fileno(self) -> int:
+        """Return a descriptor for Server.run() to wait on: this channel has nothing urgent, so it is never readable."""
+        return self._stop_fd
+
+    def tend(self) -> str | None:
+        """Return why the workers must start afresh: a FIFO has been removed or replaced. Main thread only."""
+        damaged = [name for name in NAMES if not self._is_in_place(name)]
+        return f"{', '.join(damaged)} : tube supprimé ou remplacé" if damaged else None
+
+    def stop(self) -> None:
+        """End requests() after the request in hand, in every process that shares these ends. Safe in a handler."""
+        os.eventfd_write(self._stop_fd, 1)
+
+    def _open(self, name: str) -> int:
+        directory = self._directory.fd
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if not stat.S_ISFIFO(status.st_mode):
+                aside = f"{name}.{time.time_ns()}"
+                log.warning("[INFO] %s n'est pas un tube, renommé en %s", name, aside)
+                os.rename(name, aside, src_dir_fd=directory, dst_dir_fd=directory)
+            elif status.st_uid != os.geteuid():
+                raise PermissionError(errno.EPERM, "ce tube est à un autre utilisateur", name)
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(name, self._mode, dir_fd=directory)
+        fd = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        os.fchmod(fd, self._mode)  # mkfifo(2) applies the umask
+        return fd
+
+    def _is_in_place(self, name: str) -> bool:
+        try:
+            status = os.stat(name, dir_fd=self._directory.fd, follow_symlinks=False)
+        except OSError:
+            return False
+        return os.path.samestat(status, os.fstat(self._fds[name]))
+
+
+class ClientPipes:
+    """The client's ends: one request, one reply, within a deadline. A context manager.
+
+    directory: path of the run directory. timeout: seconds for one exchange. Raises NoServerError: no server, or it has
+    a client already.
+    """
+
+    def __init__(self, directory: str, timeout: float) -> None:
+        self._directory = directory
+        self._timeout = timeout
+        self._fds: dict[str, int] = {}
+        try:
+            for inputs, output in PIPES.values():
+                for name in inputs:
+                    # Without a reader, a server, this fails at once instead of blocking: fifo(7).
+                    self._fds[name] = self._open(name, os.O_WRONLY)
+                self._fds[output] = self._open(output, os.O_RDONLY)
+            self._lock(self._fds[SESSION], 0.0, "le serveur a déjà un client, et la question 1 n'en sert qu'un")
+            self._sweep()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> ClientPipes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds = {}
+
+    def exchange(self, kind: int, *words: int) -> int:
+        """Send `words` (a show; or a show and seats) and return the reply as a number. Blocks, `timeout` at most.
+
+        Raises NoServerError: no answer in time (the request may have been served), or the server has gone.
+        """
+        inputs, output = PIPES[kind]
+        reply_format = PIPE_INT if kind == LIST else PIPE_BOOL
+        fd = self._fds[output]
+        _empty(fd)  # an answer that came after its deadline
+        try:
+            for name, word in zip(inputs, words, strict=True):
+                os.write(self._fds[name], PIPE_INT.pack(word))
+        except BrokenPipeError:
+            raise NoServerError("le serveur s'est arrêté") from None
+        except BlockingIOError:
+            raise NoServerError("le serveur ne lit plus ses tubes") from None
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(self._timeout * 1000):
+            raise NoServerError(f"pas de réponse du serveur en {self._timeout:g} s")
+        # A server that dies closes the other end: POLLHUP, and nothing to read.
+        reply = os.read(fd, reply_format.size)
+        if len(reply) != reply_format.size:
+            raise NoServerError("le serveur s'est arrêté")
+        return int(reply_format.unpack(reply)[0])
+
+    def _open(self, name: str, flags: int) -> int:
+        path = os.path.join(self._directory, name)
+        try:
+            fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            reason = "personne n'y lit" if error.errno == errno.ENXIO else error.strerror
+            raise NoServerError(f"aucun serveur : {path} : {reason}") from None
+        if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise NoServerError(f"{path} : ce n'est pas un tube")
+        return fd
+
+    def _lock(self, fd: int, timeout: float, otherwise: str) -> None:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise NoServerError(otherwise) from None
+                time.sleep(RETRY)
+
+    def _sweep(self) -> None:
+        """Empty the five FIFOs of what a dead client has left, while the server has nothing in hand."""
+        for inputs, output in PIPES.values():
+            turn = self._fds[inputs[0]]
+            self._lock(turn, self._timeout, f"pas de réponse du serveur en {self._timeout:g} s")
+            for name in inputs:
+                fd = self._open(name, os.O_RDWR)
+                _empty(fd)
+                os.close(fd)
+            _empty(self._fds[output])
+            fcntl.flock(turn, fcntl.LOCK_UN)
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, PIPE_INT.size)
+    except BlockingIOError:
+        return b""
+
+
+def _empty(fd: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while os.read(fd, 65536):
+            pass
