@@ -1,0 +1,54 @@
+"""Client of questions 2, 3 and 4: the queue is the same, so the client is the same.
+
+client ── type 1: {pid} ─────────────────────▶ ┌───────┐
+       ── type 2: {pid, spectacle, places} ──▶ │ queue │ ──▶ server
+       ◀── type = the client's own PID ─────── └───────┘
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from spectacles.common import cli, menu
+from spectacles.common.lifecycle import program
+from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REPLY, RESERV_REQUEST
+from spectacles.common.spectacle import REFUSED, Spectacle, unpack_table
+from spectacles.q2_msq.channel import ClientQueue
+
+
+class Session:
+    """A conversation over the queue: see menu.Session."""
+
+    def __init__(self, queue: ClientQueue) -> None:
+        self._queue = queue
+        self._pid = os.getpid()
+
+    def catalogue(self) -> None:
+        """Only the server holds the truth."""
+
+    def list(self) -> list[tuple[int, Spectacle]]:
+        reply = self._queue.exchange(LIST, LIST_REQUEST.pack(self._pid), LIST_REPLY.size)
+        _server_pid, table = LIST_REPLY.unpack(reply)
+        return unpack_table(table)
+
+    def consult(self, show: int) -> int:
+        return next((known.places for slot, known in self.list() if slot == show), REFUSED)
+
+    def reserve(self, show: int, seats: int) -> bool:
+        request = RESERV_REQUEST.pack(self._pid, show, seats)
+        _server_pid, ack = RESERV_REPLY.unpack(self._queue.exchange(RESERV, request, RESERV_REPLY.size))
+        return bool(ack)
+
+
+@program
+def main(argv: list[str] | None = None) -> int:
+    """Run the client: its exit code is that of common.errors."""
+    parser = cli.client_parser("q2_msq", "Client des questions 2, 3 et 4 (file de messages System V).")
+    options = cli.parse_client(parser, argv)
+    with ClientQueue(options.key, options.timeout) as queue:
+        return menu.run(Session(queue), options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
