@@ -1,0 +1,1 @@
+"""Question 3: the two children of question 2 become two threads."""

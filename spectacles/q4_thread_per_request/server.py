@@ -1,0 +1,75 @@
+"""Question 4, server: one thread per request.
+
+    clients ── type 1, 2 ──▶ ┌───────┐ ──▶ thread: receiver
+                             │ queue │         └─ starts ─▶ thread: one request ─┐ lock  ┌──────────────┐
+            ◀── type PID ─── └───────┘ ◀─────────────────── thread: one request ─┴─────▶ │ table in     │▶ spectacles.dat
+                                                            ...                          │ the process  │
+                                           main thread: signals                          └──────────────┘
+
+Channel: as in question 2; the receiver takes either type, never a reply, and hands each request to a thread of its own.
+Table: plain memory of the one process. Lock: a Lock of the process, held for one look or one change.
+Reply: as in question 2, by the PID in the request.
+
+Since question 3: a slow request delays nobody, but requests may overtake one another, and each costs a thread. Beyond
+--max-threads the receiver stops taking, and the queue itself makes the clients wait.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from threading import Lock
+
+from spectacles.common import cli, log
+from spectacles.common.lifecycle import DetachedThreads, Server, Threads, program
+from spectacles.common.protocol import LIST, LIST_REPLY, RESERV_REPLY
+from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
+from spectacles.q2_msq.channel import ANY, ServerQueue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from spectacles.common.protocol import Request
+
+
+def answer(table: SpectacleTable, request: Request) -> bytes:
+    """One request in, one reply out."""
+    kind, client, show, seats = request
+    if kind == LIST:
+        log.info("[CONSULTATION] client %d : table envoyée", client)
+        return LIST_REPLY.pack(os.getpid(), table.snapshot())
+    left = table.reserve(show, seats)
+    log.reservation(client, show, seats, left)
+    return RESERV_REPLY.pack(os.getpid(), left >= 0)
+
+
+def handle(queue: ServerQueue, table: SpectacleTable, request: Request) -> None:
+    """Answer one request, in a thread that ends with it."""
+    try:
+        queue.reply(request, answer(table, request))
+    except Exception:
+        log.exception("[INFO] requête %s abandonnée", request)
+
+
+def work(queue: ServerQueue, table: SpectacleTable, threads: DetachedThreads) -> None:
+    """Hand every request to a thread, for as long as the server lives."""
+    for request in queue.requests(ANY):  # blocks
+        threads.start(handle, queue, table, request)  # blocks when all threads are taken
+    threads.join()
+
+
+@program
+def main(argv: list[str] | None = None) -> None:
+    """Run the server until a signal stops it."""
+    parser = cli.server_parser("q4_thread_per_request", "Question 4 : file de messages, un thread par requête.")
+    cli.add_max_threads(parser)
+    options = cli.parse_server(parser, argv)
+    with Server("q4_thread_per_request", options) as server:
+        queue = server.enter(ServerQueue(server, options.key, options.mode))
+        table = SpectacleTable(bytearray(TABLE_SIZE), Lock(), server.store)
+        threads = server.enter(Threads())
+        threads.start(work, queue, table, DetachedThreads(options.max_threads))
+        server.run(queue, threads)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
