@@ -1,0 +1,1 @@
+"""Question 5: TCP, one thread per connection."""
