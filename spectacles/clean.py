@@ -1,0 +1,118 @@
+"""`spectacles clean`: remove what dead servers left in the kernel and in a run directory.
+
+The lock file of a run directory says which keys and names its last server used; after a kill -9 it is still there. Only
+those, and what the command line names, are looked at; each is removed only if no live server has claimed it, nobody is
+attached to it and it belongs to this user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+import posix_ipc
+import sysv_ipc
+
+from spectacles.common import cli, storage
+from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, HeldError, SpectaclesError
+from spectacles.common.lifecycle import RunDirectory, claim, program
+from spectacles.q1_pipes.channel import NAMES as FIFO_NAMES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@program
+def main(argv: list[str] | None = None) -> int:
+    """Remove and name each thing. Exit code 0; 1 if something had to be left; 3 while a server runs there."""
+    parser = cli.Parser(
+        prog="spectacles clean",
+        description="Retire ce que des serveurs morts ont laissé dans le noyau et dans un répertoire de travail.",
+        epilog="exemple : spectacles clean --dir /tmp/guichet",
+    )
+    cli.add_directory(parser)
+    cli.add_addresses(parser)
+    options = parser.parse_args(argv)
+    if not os.path.isdir(options.dir):
+        raise SpectaclesError(f"{options.dir} : aucun répertoire de ce nom")
+    found = left = 0
+    with RunDirectory(options.dir) as directory:
+        record = directory.read_record()
+        for what, given, remove in (
+            ("key", options.key, _remove_queue),
+            ("shm-key", options.shm_key, _remove_memory),
+            ("sem-name", options.sem_name, _remove_semaphore),
+        ):
+            names = {record.get(what), hex(given) if isinstance(given, int) else given} - {None}
+            for name in sorted(str(name) for name in names):
+                outcome = _try(what, name, remove)
+                if outcome:
+                    print(f"{what} {name} : {outcome}")
+                    found += 1
+                    left += outcome != REMOVED
+        for name in (*FIFO_NAMES, storage.TEMPORARY_NAME):
+            if _remove_file(directory.fd, name):
+                print(f"{os.path.join(options.dir, name)} : {REMOVED}")
+                found += 1
+    if not found:
+        print("Rien à nettoyer")
+    return EXIT_FAILED if left else EXIT_DONE
+
+
+REMOVED = "supprimé"
+FOREIGN = "à un autre utilisateur, laissé"
+
+
+def _try(what: str, name: str, remove: Callable[[str], str | None]) -> str | None:
+    try:
+        with claim(f"{what} {name}"):
+            return remove(name)
+    except HeldError:
+        return "utilisé par un serveur vivant, laissé"
+    except (sysv_ipc.ExistentialError, FileNotFoundError):
+        return None
+    except (sysv_ipc.PermissionsError, PermissionError):
+        return FOREIGN
+    except (ValueError, OSError) as error:
+        return f"{error}, laissé"
+
+
+def _remove_queue(name: str) -> str:
+    queue = sysv_ipc.MessageQueue(int(name, 0))
+    if queue.uid != os.geteuid():
+        return FOREIGN
+    queue.remove()
+    return REMOVED
+
+
+def _remove_memory(name: str) -> str:
+    memory = sysv_ipc.SharedMemory(int(name, 0), size=0)
+    try:
+        if memory.uid != os.geteuid():
+            return FOREIGN
+        if memory.number_attached > 1:  # one is this process
+            return f"attachée par {memory.number_attached - 1} processus, laissée"
+        memory.remove()
+    finally:
+        memory.detach()
+    return REMOVED
+
+
+def _remove_semaphore(name: str) -> str:
+    if os.lstat(f"/dev/shm/sem.{name[1:]}").st_uid != os.geteuid():
+        return FOREIGN
+    with contextlib.suppress(posix_ipc.ExistentialError):
+        posix_ipc.unlink_semaphore(name)
+    return REMOVED
+
+
+def _remove_file(directory_fd: int, name: str) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        expected = stat.S_ISREG if name == storage.TEMPORARY_NAME else stat.S_ISFIFO
+        if expected(status.st_mode) and status.st_uid == os.geteuid():
+            os.unlink(name, dir_fd=directory_fd)
+            return True
+    return False

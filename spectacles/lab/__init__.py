@@ -1,0 +1,1 @@
+"""Runs the five variants as black boxes: demo, compare, check."""
