@@ -1,10 +1,10 @@
 """Question 4, server: one thread per request.
 
     clients ── type 1, 2 ──▶ ┌───────┐ ──▶ thread: receiver
-                             │ queue │         └─ starts ─▶ thread: one request ─┐ lock  ┌──────────────┐
-            ◀── type PID ─── └───────┘ ◀─────────────────── thread: one request ─┴─────▶ │ table in     │▶ spectacles.dat
-                                                            ...                          │ the process  │
-                                           main thread: signals                          └──────────────┘
+                             │ queue │         └─ starts ─▶ thread: one request ─┐ lock ┌──────────────┐
+            ◀── type PID ─── └───────┘ ◀─────────────────── thread: one request ─┴────▶ │ table in     │▶ spectacles.dat
+                                                            ...                         │ the process  │
+                                           main thread: signals                         └──────────────┘
 
 Channel: as in question 2; the receiver takes either type, never a reply, and hands each request to a thread of its own.
 Table: plain memory of the one process. Lock: a Lock of the process, held for one look or one change.

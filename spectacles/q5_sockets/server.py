@@ -1,10 +1,10 @@
 """Question 5, server: TCP, one thread per connection.
 
     client ══ connection ═▶ ┌──────────┐ ──▶ thread: accept loop
-                            │ TCP port │         └─ starts ─▶ thread: one client ─┐ lock  ┌──────────────┐
-    client ══ connection ═▶ │ 5000     │ ◀────────────────── thread: one client ─┴─────▶ │ table in     │▶ spectacles.dat
-                            └──────────┘                     ...                         │ the process  │
-                                             main thread: signals                        └──────────────┘
+                            │ TCP port │         └─ starts ─▶ thread: one client ─┐ lock ┌──────────────┐
+    client ══ connection ═▶ │ 5000     │ ◀────────────────── thread: one client ─┴────▶ │ table in     │▶ spectacles.dat
+                            └──────────┘                     ...                        │ the process  │
+                                             main thread: signals                       └──────────────┘
 
 Channel: a TCP connection per client, in clear or in TLS; its thread lives as long as the session.
 Table: plain memory of the one process. Lock: a Lock of the process, held for one look or one change.
