@@ -1,0 +1,89 @@
+"""What the programs of the lab share at the terminal: rich's console, names of questions, a tidy interruption."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from spectacles.common.errors import SpectaclesError
+from spectacles.lab.process import QUESTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from rich.console import Console
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console on standard output (or error). Raises SpectaclesError when rich is not installed."""
+    try:
+        from rich.console import Console
+    except ModuleNotFoundError:
+        raise SpectaclesError("rich manque : pip install 'spectacles[lab]'") from None
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show an accent still gets the rest
+    return Console(stderr=stderr, highlight=False)
+
+
+def question(text: str) -> str:
+    """Return the question that "2", "q2" or "q2_msq" names. For argparse."""
+    wanted = text.lower().removeprefix("q")
+    for name in QUESTIONS:
+        if wanted and wanted in (name[1], name[1:]):
+            return name
+    raise argparse.ArgumentTypeError(f"quelle question ? 1 à 5, pas « {text} »")
+
+
+def add_questions(parser: argparse.ArgumentParser) -> None:
+    """Add the questions as arguments, none meaning all."""
+    parser.add_argument("questions", nargs="*", type=question, metavar="Q", help="1 à 5, ou q1_pipes... (sinon toutes)")
+
+
+class Interrupts:
+    """Turns the first SIGINT, SIGTERM or SIGHUP into one KeyboardInterrupt. A context manager, main thread only.
+
+    The next ones are ignored, so that nothing interrupts the cleaning up. Within `held()` a signal waits: a process
+    that is being started always gets to the `with` that will stop it.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self._held = False
+        self._asked = False
+        self._raised = False
+
+    def __enter__(self) -> Interrupts:
+        self._previous = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Put off the KeyboardInterrupt until release(), or until the end of this `with`."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Raise the KeyboardInterrupt that was put off, if one was, and put off no more."""
+        self._held = False
+        if self._asked and not self._raised:
+            self._raised = True
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+        if not self._held:
+            self.release()
