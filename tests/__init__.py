@@ -1,0 +1,1 @@
+"""Tests. A package, so that `tests.helpers` is this one whatever else is installed."""

@@ -1,0 +1,40 @@
+"""The guard itself: what a test leaves behind fails that test. (With the guard off, the inner run passes.)"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import helpers
+
+LEAVES = {
+    "queue": "sysv_ipc.MessageQueue(helpers.fresh_key(), sysv_ipc.IPC_CREX)",
+    "memory": "sysv_ipc.SharedMemory(helpers.fresh_key(), sysv_ipc.IPC_CREX, size=720)",
+    "semaphore": "posix_ipc.Semaphore(helpers.fresh_semaphore(), posix_ipc.O_CREX)",
+    "child": "subprocess.Popen(['sleep', '60'])",
+    "zombie": "os.fork() or os._exit(0)",
+    "orphan": "subprocess.run(['sh', '-c', 'setsid sleep 60 >/dev/null 2>&1 &'])",
+    "nothing": "pass",
+}
+
+
+@pytest.mark.parametrize("what", LEAVES)
+def test_what_is_left_behind_fails_the_test(what: str, tmp_path: Path) -> None:
+    inner = tmp_path / "test_inner.py"
+    inner.write_text(
+        "import os, subprocess, posix_ipc, sysv_ipc\n"
+        "from tests import helpers\n"
+        "import tests.conftest\n"
+        "tests.conftest.SETTLE = 0.3\n"
+        "from tests.conftest import _nothing_left, _nothing_left_at_the_end\n"
+        f"def test_it():\n    {LEAVES[what]}\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--rootdir", str(tmp_path), str(inner)]
+    done = helpers.run(command, cwd=tmp_path)
+    if what == "nothing":
+        assert done.returncode == 0, done.stdout + done.stderr
+    else:
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "left behind" in done.stdout
