@@ -16,6 +16,8 @@ COMMANDS = {
     "server": ("", "Q [options] : le serveur de la question Q (1 à 5, ou q1_pipes...)"),
     "client": ("", "Q [options] : son client"),
     "table": ("spectacles.table", "montre ou change spectacles.dat : show, reset, set, import"),
+    "compare": ("spectacles.lab.compare", "mesure les questions côte à côte, puis les compare"),
+    "certs": ("spectacles.certs", "crée une autorité et des certificats de développement pour la question 5"),
     "clean": ("spectacles.clean", "retire ce que des serveurs morts ont laissé"),
 }
 

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 
 TICK = 0.25  # seconds between two rounds of housekeeping
 GRACE = 0.7  # seconds that workers get to finish the request in hand
+RECOVERY_GRACE = 0.3  # ...when one of them has died, perhaps with the lock that the others wait for
 NUDGE = 0.02  # seconds between two signals to a worker that may have missed the first
 MAX_DEATHS = 5  # in a row, with no request answered in between...
 DEATHS_WINDOW = 10.0  # ...within this many seconds: give up
@@ -337,7 +338,7 @@ class Children:
         """Reap the dead; if one died unasked, or there is `damage`, put everything right and start all again.
 
         No half measures: nobody can tell for sure who held the semaphore, so the others are asked to finish their
-        request and leave, and once nobody is left the state is rebuilt from the file. Takes 0.1 s, GRACE at worst.
+        request and leave, and once nobody is left the state is rebuilt from the file. Blocks, RECOVERY_GRACE at most.
         Raises SpectaclesError after MAX_DEATHS within DEATHS_WINDOW without one request answered.
         """
         dead = self._reap()
@@ -356,16 +357,16 @@ class Children:
             raise SpectaclesError(
                 f"{MAX_DEATHS} morts de fils en {DEATHS_WINDOW:.0f} s sans une réponse entre elles : j'abandonne"
             )
-        self.stop()
+        self.stop(RECOVERY_GRACE)
         for recover in self._recover:
             recover()
         for work, args in self._jobs:
             self._fork(work, args)
         log.info("[INFO] service rétabli")
 
-    def stop(self) -> None:
-        """Ask every child to finish its request and leave; kill those that have not after GRACE seconds. Blocks."""
-        deadline = time.monotonic() + GRACE
+    def stop(self, grace: float = GRACE) -> None:
+        """Ask every child to finish its request and leave; kill those that have not after `grace` seconds. Blocks."""
+        deadline = time.monotonic() + grace
         while self._pids:
             # Again and again: the first may come just before the child blocks, and would then be lost on it.
             number = signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL
@@ -398,6 +399,9 @@ class Children:
             for number in (signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
             signal.signal(signal.SIGTERM, lambda *_: self._channel.stop())
+            # A child that waits for the semaphore goes on waiting (sem_wait(3) is restarted, signal(7)), so that it
+            # finishes its request; one that waits for a request does not (msgrcv(2) never is).
+            signal.siginterrupt(signal.SIGTERM, False)
             work(*args)
             code = 0
         except SpectaclesError as error:
@@ -409,10 +413,11 @@ class Children:
 
     def _die_with(self, parent: int) -> None:
         # The only writer of this pipe is the parent: when it dies, however it dies, the kernel sends SIGIO to the
-        # owner of the reading end, fcntl(2), and the default action of SIGIO is to terminate.
-        fd = self._lifeline[0]
+        # owner of every open reading end, fcntl(2), and the default action of SIGIO is to terminate. The end is
+        # opened again because an owner belongs to the open file, which forked children share.
+        fd = os.open(f"/proc/self/fd/{self._lifeline[0]}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_ASYNC)
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
         if os.getppid() != parent:
             os._exit(1)
 

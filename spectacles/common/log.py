@@ -13,6 +13,10 @@ import os
 import sys
 import traceback
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 MAX_BYTES = 1_000_000  # size at which a log file is rotated
 KEPT_FILES = 5  # NAME.log, NAME.log.1, ... NAME.log.5
 
@@ -22,8 +26,10 @@ logger.addHandler(logging.NullHandler())
 logger.setLevel(logging.INFO)
 logging.raiseExceptions = False  # a closed terminal or a full disk must not print a traceback
 
-debug = logger.debug
-info = logger.info
+debug: Callable[..., None] = logger.debug
+info: Callable[..., None] = (
+    logger.info
+)  # below the level start() replaces it, and debug, by _ignore: requests pass here
 warning = logger.warning
 error = logger.error
 
@@ -31,9 +37,9 @@ error = logger.error
 def reservation(client: object, show: int, seats: int, left: int) -> None:
     """Log the outcome of a reservation; `left` is what SpectacleTable.reserve() returned."""
     if left >= 0:
-        logger.info("[RESERVATION] client %s : %d place(s) du spectacle %d, reste %d", client, seats, show, left)
+        info("[RESERVATION] client %s : %d place(s) du spectacle %d, reste %d", client, seats, show, left)
     else:
-        logger.info("[RESERVATION] client %s : %d place(s) du spectacle %d, refusé", client, seats, show)
+        info("[RESERVATION] client %s : %d place(s) du spectacle %d, refusé", client, seats, show)
 
 
 def announce(message: str) -> None:
@@ -119,9 +125,16 @@ def start(directory_fd: int, name: str, level: str) -> None:
 
     level: "debug", "info", "warning" or "error". Raises OSError when the file cannot be opened or is a symbolic link.
     """
+    global debug, info
     stop()
     logger.addHandler(_Handler(directory_fd, name))
     logger.setLevel(level.upper())
+    debug = logger.debug if logger.isEnabledFor(logging.DEBUG) else _ignore
+    info = logger.info if logger.isEnabledFor(logging.INFO) else _ignore
+
+
+def _ignore(message: object, *args: object) -> None:
+    """Log nothing."""
 
 
 def stop() -> None:

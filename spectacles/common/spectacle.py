@@ -89,11 +89,15 @@ def pack_table(shows: dict[int, Spectacle]) -> bytes:
 
 
 class SpectacleTable:
-    """The shared table: every access to `buffer` is made while `lock` is held.
+    """The table: every access to `buffer` is made while `lock` is held.
 
     buffer: writable, at least 720 bytes; filled from `store` here.
     lock: a context manager that excludes every other user of the buffer, in this process and in others.
     store: where an accepted reservation is written before it is acknowledged.
+
+    Here all users are threads of one process, so that a change can also be published: snapshot() hands out the last
+    image, a bytes object that nobody can change and that one assignment replaces, and needs no lock. Between
+    processes SharedTable does without it.
     """
 
     def __init__(self, buffer: bytearray | memoryview, lock: AbstractContextManager[object], store: Store) -> None:
@@ -105,15 +109,15 @@ class SpectacleTable:
     def reload(self) -> None:
         """Fill the buffer from the file, which is the truth after a death. The caller excludes all other users."""
         self._buffer[:] = self._store.load()
+        self._image = self._buffer.tobytes()
 
     def release(self) -> None:
         """Let go of the buffer, so that shared memory can be detached."""
         self._buffer.release()
 
     def snapshot(self) -> bytes:
-        """Return the 720 bytes of the table as they are at one instant. Blocks while another holds the lock."""
-        with self._lock:
-            return self._buffer.tobytes()
+        """Return the 720 bytes of the table as they were at one instant of this call."""
+        return self._image
 
     def consult(self, show: int) -> int:
         """Return the seats left for slot `show`, REFUSED (-1) if there is no such show (defects 3 and 5)."""
@@ -138,13 +142,12 @@ class SpectacleTable:
             except OSError as error:
                 self._undo(offset, before, error)
                 return REFUSED
-            _PLACES.pack_into(self._buffer, offset + _PLACES_OFFSET, left)
+            self._set_places(offset, left)
         try:
             self._store.sync(ticket)
         except OSError as error:
             with self._lock:
-                places = self._places(show) + seats
-                _PLACES.pack_into(self._buffer, offset + _PLACES_OFFSET, places)
+                self._set_places(offset, self._places(show) + seats)
                 self._undo(offset, self._buffer[offset : offset + RECORD_SIZE].tobytes(), error)
             return REFUSED
         return left
@@ -154,6 +157,10 @@ class SpectacleTable:
             return REFUSED
         places: int = _PLACES.unpack_from(self._buffer, show * RECORD_SIZE + _PLACES_OFFSET)[0]
         return places
+
+    def _set_places(self, offset: int, places: int) -> None:
+        _PLACES.pack_into(self._buffer, offset + _PLACES_OFFSET, places)
+        self._image = self._buffer.tobytes()
 
     def _undo(self, offset: int, record: bytes, error: OSError) -> None:
         log.error("[RESERVATION] écriture impossible, places rendues : %s", error.strerror or error)

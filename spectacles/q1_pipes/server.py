@@ -1,14 +1,18 @@
 """Question 1, server: five named FIFOs, two forked children, one client.
 
-    client ── show ──▶ tub1_view ────────▶ child: consultations ─┐ lock  ┌──────────────┐
-           ◀─ seats ── tub2_view ◀────────                       ├─────▶ │ table in     │──▶ spectacles.dat
-           ── show ──▶ tub1_reservation ─▶ child: reservations ──┘       │ shared memory│
-           ── seats ─▶ tub2_reservation ─▶                               └──────────────┘
-           ◀─ ack ──── tub3_reservation ◀─                 parent: signals, the dead
+    client ── show ──► tub1_view ────────► child:        ─┐ lock ┌───────────────┐
+           ◄─ seats ── tub2_view ◄──────── consultations  ├────► │ table in      │
+           ── show ──► tub1_reservation ─► child:        ─┘      │ shared memory │
+           ── seats ─► tub2_reservation ─► reservations          └───────────────┘
+           ◄─ ack ──── tub3_reservation ◄─     └─ every accepted one ──► spectacles.dat
+                                           parent: signals, dead children
 
-Channel: one FIFO for each number of each request and reply, opened read-write here so that it never reaches EOF.
-Table: System V shared memory. Lock: a named POSIX semaphore, held for one look or one change, never while writing.
-Reply: it does not find its client. A FIFO does not say who writes or reads, so there is one client at a time.
+Channel: one FIFO for each number of each request and reply, opened read-write here so that it
+    never reaches EOF.
+Table: System V shared memory; what is accepted is also written to the file, where the client reads
+    the titles.
+Lock: a named POSIX semaphore, held for one look or one change, never while waiting for the disk.
+Reply: it does not find its client. A FIFO does not say who writes or reads: one client at a time.
 """
 
 from __future__ import annotations

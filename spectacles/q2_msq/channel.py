@@ -21,6 +21,7 @@ import signal
 import struct
 import threading
 import time
+from functools import partial
 
 import sysv_ipc
 
@@ -70,10 +71,12 @@ class ServerQueue:
         server.claim("key", hex(key))
         self._key = key
         self._queue = self._create(key, mode)
+        self._send = self._queue.send
         self._limit = _kernel_limit("msgmnb")  # bytes, all that an ordinary user may set
         self._limit_for_clients = self._limit * 3 // 4
         self._queue.max_size = self._limit_for_clients
         self.closing = False
+        self._in_a_row = 0
         self._sorting = threading.Lock()
         self.served = mmap.mmap(-1, 1)  # set by every reply; shared with forked children
         self._noted = mmap.mmap(
@@ -105,27 +108,16 @@ class ServerQueue:
         Malformed ones, and those of processes that do not exist, are logged and dropped. Raises SpectaclesError when
         the queue has been removed.
         """
-        receive = self._queue.receive
-        in_a_row = 0
+        take = self._take_fairly if kind == ANY else partial(self._queue.receive, True, kind)
+        noted = self._noted  # a client noted here was alive a moment ago, and its death will be noticed
+        last_pid = len(noted)
         while not self.closing:
             try:
-                if kind == ANY and in_a_row == FAIRNESS:
-                    in_a_row = 0
-                    try:
-                        body, type_ = receive(False, RESERV)
-                    except sysv_ipc.BusyError:
-                        continue
-                else:
-                    body, type_ = receive(True, kind)  # blocks
+                body, type_ = take()  # blocks
             except sysv_ipc.ExistentialError:
                 raise SpectaclesError(f"la file {self._key:#x} a été supprimée") from None
             except sysv_ipc.Error:
                 continue  # interrupted by a signal: to stop, or for nothing
-            except OSError as error:
-                if error.errno == errno.EINTR:
-                    continue
-                raise
-            in_a_row += 1
             if type_ == LIST and len(body) == LIST_REQUEST.size:
                 (client,) = LIST_REQUEST.unpack(body)
                 request = (LIST, client, 0, 0)
@@ -135,7 +127,7 @@ class ServerQueue:
             else:
                 log.warning("[INFO] message de type %d et de %d octets ignoré", type_, len(body))
                 continue
-            if client < FIRST_PID or not process_exists(client):
+            if not FIRST_PID <= client < last_pid or not (noted[client] or process_exists(client)):
                 log.warning("[INFO] requête de type %d au nom du PID %d ignorée : aucun tel client", type_, client)
                 continue
             yield request
@@ -144,7 +136,7 @@ class ServerQueue:
         """Send `body` to the client of `request`. Never blocks for long: a reply that no one makes room for is lost."""
         client = request[1]
         try:
-            self._queue.send(body, False, client)
+            self._send(body, False, client)
         except sysv_ipc.BusyError:
             self._reply_when_full(client, body)
         self.served[0] = 1
@@ -179,6 +171,15 @@ class ServerQueue:
     def stop(self) -> None:
         """End requests() after the request in hand. Safe in a signal handler; a blocked receive needs a signal too."""
         self.closing = True
+
+    def _take_fairly(self) -> tuple[bytes, int]:
+        """Receive a message of either type: the lowest type first, but then a flood of it would starve the other."""
+        self._in_a_row += 1
+        if self._in_a_row > FAIRNESS:
+            self._in_a_row = 0
+            with contextlib.suppress(sysv_ipc.BusyError):
+                return self._queue.receive(False, RESERV)  # type: ignore[no-any-return]
+        return self._queue.receive(True, ANY)  # type: ignore[no-any-return]  # blocks
 
     # The queue is full
 

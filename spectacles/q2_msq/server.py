@@ -1,15 +1,19 @@
 """Question 2, server: one System V message queue, two forked children.
 
-    clients ── type 1 ──▶ ┌───────┐ ──▶ child: consultations ─┐ lock  ┌──────────────┐
-            ── type 2 ──▶ │ queue │ ──▶ child: reservations ──┴─────▶ │ table in     │──▶ spectacles.dat
-            ◀── type PID ─└───────┘ ◀── both children                 │ shared memory│
-                                        parent: signals, the dead     └──────────────┘
+    clients ── type 1 ──► ┌───────┐ ─► child: consultations ─┐ lock ┌───────────────┐
+            ── type 2 ──► │ queue │ ─► child: reservations ──┴────► │ table in      │
+            ◄─ type PID ─ └───────┘ ◄─ both       │                 │ shared memory │
+                                                  │                 └───────────────┘
+                                                  └─ every accepted one ──► spectacles.dat
+                                       parent: signals, dead children, replies to dead clients
 
 Channel: one queue for all clients; each child takes only its own type of message from it.
-Table: System V shared memory. Lock: a named POSIX semaphore, held for one look or one change, never while sending.
+Table: System V shared memory; what is accepted is also written to the file.
+Lock: a named POSIX semaphore, held for one look or one change, never while waiting for the disk.
 Reply: its type is the PID that came in the request, so that each client can wait for its own.
 
-Since question 1: five FIFOs became one queue, one client became many, and a consultation returns the whole table.
+Since question 1: five FIFOs became one queue, one client became many, and a consultation returns
+the whole table.
 """
 
 from __future__ import annotations

@@ -1,16 +1,20 @@
 """Question 3, server: the two children become two threads.
 
-    clients ── type 1 ──▶ ┌───────┐ ──▶ thread: consultations ─┐ lock  ┌──────────────┐
-            ── type 2 ──▶ │ queue │ ──▶ thread: reservations ──┴─────▶ │ table in     │──▶ spectacles.dat
-            ◀── type PID ─└───────┘ ◀── both threads                   │ the process  │
-                                        main thread: signals           └──────────────┘
+    clients ── type 1 ──► ┌───────┐ ─► thread: consultations ─┐ lock ┌────────────────┐
+            ── type 2 ──► │ queue │ ─► thread: reservations ──┴────► │ table in       │
+            ◄─ type PID ─ └───────┘ ◄─ both        │                 │ process memory │
+                                                   │                 └────────────────┘
+                                                   └─ every accepted one ──► spectacles.dat
+                                       main thread: signals, replies to dead clients
 
 Channel: as in question 2, and the client is question 2's: it cannot tell.
-Table: plain memory of the one process. Lock: a Lock of the process, held for one look or one change.
+Table: plain memory of the one process; what is accepted is also written to the file.
+Lock: a Lock of the process, held for one change, never while waiting for the disk; a look takes the
+    image that the last change has published.
 Reply: as in question 2, by the PID in the request.
 
-Since question 2: no shared memory, no named semaphore, nobody to replace. A crash now takes both workers at once, and
-leaves nothing but the queue.
+Since question 2: no shared memory, no named semaphore, nobody to replace. A crash now takes both
+workers at once, and leaves nothing but the queue.
 """
 
 from __future__ import annotations

@@ -1,17 +1,23 @@
 """Question 4, server: one thread per request.
 
-    clients ── type 1, 2 ──▶ ┌───────┐ ──▶ thread: receiver
-                             │ queue │         └─ starts ─▶ thread: one request ─┐ lock ┌──────────────┐
-            ◀── type PID ─── └───────┘ ◀─────────────────── thread: one request ─┴────▶ │ table in     │▶ spectacles.dat
-                                                            ...                         │ the process  │
-                                           main thread: signals                         └──────────────┘
+    clients ─ type 1, 2 ► ┌───────┐ ─► thread: receiver
+                          │ queue │    └─ starts ─► thread: a request ─┐ lock ┌────────────────┐
+            ◄ type PID ── └───────┘ ◄─ replies ──── thread: a request ─┴────► │ table in       │
+                                                    ...     │                 │ process memory │
+                                                            │                 └────────────────┘
+                                                            └─ accepted ──► spectacles.dat
+                                       main thread: signals, replies to dead clients
 
-Channel: as in question 2; the receiver takes either type, never a reply, and hands each request to a thread of its own.
-Table: plain memory of the one process. Lock: a Lock of the process, held for one look or one change.
+Channel: as in question 2; the receiver takes either type, never a reply, and hands each request to
+    a thread of its own.
+Table: plain memory of the one process; what is accepted is also written to the file.
+Lock: a Lock of the process, held for one change, never while waiting for the disk; a look takes the
+    image that the last change has published.
 Reply: as in question 2, by the PID in the request.
 
-Since question 3: a slow request delays nobody, but requests may overtake one another, and each costs a thread. Beyond
---max-threads the receiver stops taking, and the queue itself makes the clients wait.
+Since question 3: a slow request delays nobody, but requests may overtake one another, and each
+costs a thread. Beyond --max-threads the receiver stops taking, and the queue itself makes the
+clients wait.
 """
 
 from __future__ import annotations

@@ -1,17 +1,25 @@
 """Question 5, server: TCP, one thread per connection.
 
-    client ══ connection ═▶ ┌──────────┐ ──▶ thread: accept loop
-                            │ TCP port │         └─ starts ─▶ thread: one client ─┐ lock ┌──────────────┐
-    client ══ connection ═▶ │ 5000     │ ◀────────────────── thread: one client ─┴────▶ │ table in     │▶ spectacles.dat
-                            └──────────┘                     ...                        │ the process  │
-                                             main thread: signals                       └──────────────┘
+    client ── connects ──► ┌──────┐ ─► thread: accept loop
+    client ── connects ──► │ port │      └─ starts ─┐
+                           └──────┘                 ▼
+    client ◄═ connection ═════════════════════► thread: one client ─┐ lock ┌────────────────┐
+    client ◄═ connection ═════════════════════► thread: one client ─┴────► │ table in       │
+                                                ...     │                  │ process memory │
+                                                        │                  └────────────────┘
+                                                        └─ accepted ──► spectacles.dat
+                                       main thread: signals
 
 Channel: a TCP connection per client, in clear or in TLS; its thread lives as long as the session.
-Table: plain memory of the one process. Lock: a Lock of the process, held for one look or one change.
-Reply: on the connection that the request came by; no PID any more, so client and server may be far apart.
+Table: plain memory of the one process; what is accepted is also written to the file.
+Lock: a Lock of the process, held for one change, never while waiting for the disk; a look takes the
+    image that the last change has published.
+Reply: on the connection that the request came by; no PID any more, so client and server may be
+    far apart.
 
-Since question 4: no queue to fill or to clean, the kernel tells when a client has gone, and the requests of one client
-keep their order. In return a client that says nothing holds a thread, hence --idle-timeout and --max-clients.
+Since question 4: no queue to fill or to clean, the kernel tells when a client has gone, and the
+requests of one client keep their order. In return a client that says nothing holds a thread, hence
+--idle-timeout and --max-clients.
 """
 
 from __future__ import annotations
