@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import mmap
 import os
 import select
@@ -77,7 +78,8 @@ class ServerQueue:
         self._queue.max_size = self._limit_for_clients
         self.closing = False
         self._in_a_row = 0
-        self._sorting = threading.Lock()
+        self._thread_lock = threading.Lock()
+        self._process_lock = os.memfd_create("spectacles-msq")
         self.served = mmap.mmap(-1, 1)  # set by every reply; shared with forked children
         self._noted = mmap.mmap(
             -1, _kernel_limit("pid_max") + 1
@@ -99,7 +101,7 @@ class ServerQueue:
         with contextlib.suppress(sysv_ipc.ExistentialError, OSError):
             self._queue.remove()  # wakes the clients that still wait: they know that the server has gone
         self._epoll.close()
-        for fd in (*self._watched, *self._notes):
+        for fd in (*self._watched, *self._notes, self._process_lock):
             os.close(fd)
 
     def requests(self, kind: int) -> Iterator[Request]:
@@ -168,6 +170,11 @@ class ServerQueue:
         except (sysv_ipc.ExistentialError, OSError) as error:
             raise SpectaclesError(f"la file {self._key:#x} a été supprimée") from error
 
+    def recover(self) -> None:
+        """Put right what a child killed while it made room may have left. The caller makes sure that none is alive."""
+        self._queue.max_size = self._limit_for_clients
+        self._sort()
+
     def stop(self) -> None:
         """End requests() after the request in hand. Safe in a signal handler; a blocked receive needs a signal too."""
         self.closing = True
@@ -193,20 +200,29 @@ class ServerQueue:
 
     def _send_raised(self, type_: int, body: bytes) -> bool:
         """Send with the limit raised to all that the kernel gives. Return False if there is no room even then."""
-        for _ in range(3):  # another worker may lower the limit between our two calls
+        with self._making_room():
             self._queue.max_size = self._limit
             try:
                 self._queue.send(body, False, type_)
                 return True
             except sysv_ipc.BusyError:
-                pass
+                return False
             finally:
                 self._queue.max_size = self._limit_for_clients
-        return False
+
+    @contextlib.contextmanager
+    def _making_room(self) -> Iterator[None]:
+        """Keep other workers, threads or processes, from moving the limit. The kernel frees the lock of the dead."""
+        with self._thread_lock:
+            fcntl.lockf(self._process_lock, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._process_lock, fcntl.LOCK_UN)
 
     def _sort(self) -> None:
         """Take every message out, drop what nobody can want, and put the rest back in order. Bounded by the queue."""
-        with self._sorting:
+        with self._making_room():
             self._queue.max_size = 1  # nobody else sends meanwhile
             messages: list[tuple[bytes, int]] = []
             with contextlib.suppress(sysv_ipc.BusyError):

@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     with Server("q2_msq", options) as server:
         queue = server.enter(ServerQueue(server, options.key, options.mode))
         table = server.enter(SharedTable(server, options.shm_key, options.sem_name, options.mode, server.store))
-        children = server.enter(Children(server, queue, table.recover))
+        children = server.enter(Children(server, queue, table.recover, queue.recover))
         children.start(work, queue, table, LIST)
         children.start(work, queue, table, RESERV)
         server.run(queue, children)
