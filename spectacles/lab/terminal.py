@@ -9,6 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from spectacles.common import cli
 from spectacles.common.errors import SpectaclesError
 from spectacles.lab.process import QUESTIONS
 
@@ -43,6 +44,11 @@ def question(text: str) -> str:
 def add_questions(parser: argparse.ArgumentParser) -> None:
     """Add the questions as arguments, none meaning all."""
     parser.add_argument("questions", nargs="*", type=question, metavar="Q", help="1 à 5, ou q1_pipes... (sinon toutes)")
+
+
+def counts(text: str) -> list[int]:
+    """Return the numbers in "1,2,4", each 1 to 1000. For argparse."""
+    return [cli.integer(1, 1000)(part) for part in text.split(",")]
 
 
 class Interrupts:

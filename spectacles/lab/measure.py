@@ -1,0 +1,106 @@
+"""What /proc says of a process: memory, CPU time, context switches, threads; and what machine this is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from spectacles.lab.process import children
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of one process, kB. rss: what it maps; pss: shared pages divided by their users; private: its own."""
+
+    rss: int
+    pss: int
+    private: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a group of processes has used: CPU seconds (user and system) and context switches."""
+
+    cpu: float
+    voluntary: int
+    involuntary: int
+
+    def __sub__(self, earlier: Usage) -> Usage:
+        return Usage(self.cpu - earlier.cpu, self.voluntary - earlier.voluntary, self.involuntary - earlier.involuntary)
+
+
+def _fields(path: str) -> dict[str, int]:
+    """Return the `Name:  number` lines of a file of /proc. Raises OSError."""
+    return {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d+)", Path(path).read_text(), re.MULTILINE)}
+
+
+def memory(pid: int) -> Memory:
+    """Return the memory of `pid`. Raises OSError when it does not exist or belongs to another user."""
+    rss = _fields(f"/proc/{pid}/status").get("VmRSS", 0)
+    rollup = _fields(f"/proc/{pid}/smaps_rollup")
+    return Memory(rss, rollup["Pss"], rollup["Private_Clean"] + rollup["Private_Dirty"])
+
+
+def threads(pid: int) -> int:
+    """Return the number of threads of `pid`. Raises OSError."""
+    return _fields(f"/proc/{pid}/status")["Threads"]
+
+
+def tree(pid: int) -> list[int]:
+    """Return `pid` and its children."""
+    return [pid, *children(pid)]
+
+
+def usage(pids: list[int]) -> Usage:
+    """Return what `pids` have used since they began, threads that have ended included in the CPU time.
+
+    The context switches of threads that have ended are lost to /proc: use them only where threads stay. Raises OSError.
+    """
+    cpu = 0.0
+    voluntary = involuntary = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            words = stat.read().rsplit(b")", 1)[1].split()
+        cpu += (int(words[11]) + int(words[12])) / _TICK
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # a thread that ends now
+                fields = _fields(f"{task}/status")
+                voluntary += fields["voluntary_ctxt_switches"]
+                involuntary += fields["nonvoluntary_ctxt_switches"]
+    return Usage(cpu, voluntary, involuntary)
+
+
+def file_system(path: str | Path) -> str:
+    """Return the type of the file system that `path` is on, "?" if unknown."""
+    best, kind = "", "?"
+    with contextlib.suppress(OSError):
+        real = os.path.realpath(path)
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            _, mount, found = line.split()[:3]
+            if len(mount) >= len(best) and (real == mount or real.startswith(mount.rstrip("/") + "/")):
+                best, kind = mount, found
+    return kind
+
+
+def machine(directory: str | Path) -> dict[str, str | int]:
+    """Describe the machine; directory: where the run directories are, for the type of its file system."""
+    model = "?"
+    with contextlib.suppress(OSError):
+        found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        model = found[1] if found else platform.machine()
+    return {
+        "processeur": model,
+        "coeurs": len(os.sched_getaffinity(0)),
+        "noyau": platform.release(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "fichiers": file_system(directory),
+        "charge": f"{os.getloadavg()[0]:.2f}",
+        "drapeaux": "sans GIL" if not getattr(sys, "_is_gil_enabled", lambda: True)() else "",
+    }
