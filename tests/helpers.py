@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import itertools
 import os
 import random
@@ -17,6 +18,7 @@ import signal
 import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -317,3 +319,28 @@ def read_until(fd: int, expected: str, timeout: float = DEADLINE) -> str:
             assert part, f"{expected!r} not in {data.decode(errors='replace')!r}"
             data += part
     return data.decode("utf-8", "replace")
+
+
+def request_waits(server: ServerProcess) -> bool:
+    """Say whether a request lies unread in the channel of `server`, which the test has stopped with SIGSTOP."""
+    if server.question == "q1_pipes":
+        for name in ("tub1_view", "tub2_reservation"):
+            fd = os.open(server.directory / name, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                if struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]:
+                    return True
+            finally:
+                os.close(fd)
+        return False
+    if server.question == "q5_sockets":
+        port = server.address()[1]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, local, _, state, queues = line.split()[:5]
+            if local.endswith(f":{port:04X}") and state == "01" and int(queues.split(":")[1], 16):
+                return True
+        return False
+    key = int(server.options[server.options.index("--key") + 1], 0)
+    return any(
+        int(line.split()[0]) & 0xFFFFFFFF == key and int(line.split()[4])
+        for line in Path("/proc/sysvipc/msg").read_text().splitlines()[1:]
+    )
