@@ -15,8 +15,9 @@ import posix_ipc
 import sysv_ipc
 
 from spectacles.common import cli, storage
+from spectacles.common.directory import RunDirectory, claim
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, HeldError, SpectaclesError
-from spectacles.common.lifecycle import RunDirectory, claim, program
+from spectacles.common.lifecycle import program
 from spectacles.q1_pipes.channel import NAMES as FIFO_NAMES
 
 TYPE_CHECKING = False

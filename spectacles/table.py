@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from spectacles.common import catalogue, cli, menu, storage
+from spectacles.common.directory import RunDirectory
 from spectacles.common.errors import SpectaclesError, UsageError
-from spectacles.common.lifecycle import RunDirectory, program
+from spectacles.common.lifecycle import program
 from spectacles.common.spectacle import INT_MAX, MAX_SPECTACLE, RECORD_SIZE, unpack_table
 
 TYPE_CHECKING = False
@@ -88,6 +89,6 @@ def _changed(table: bytes, options: Namespace) -> bytes:
 def _show(table: bytes, *, as_json: bool) -> None:
     shows = unpack_table(table)
     if as_json:
-        menu.print_json(menu.shows_answer(shows))
+        print(menu.json_text(menu.shows_answer(shows)))
     else:
         print("\n".join(menu.line(slot, show) for slot, show in shows) or "Aucun spectacle")

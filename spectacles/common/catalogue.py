@@ -10,7 +10,7 @@ import csv
 import os
 import tomllib
 
-from spectacles.common.errors import SpectaclesError, UsageError
+from spectacles.common.errors import SpectaclesError, UsageError, reason
 from spectacles.common.spectacle import (
     DATE_SIZE,
     INT_MAX,
@@ -51,7 +51,7 @@ def load(path: str) -> bytes:
         else:
             raise UsageError(f"{path} : catalogue en .toml ou en .csv attendu")
     except OSError as error:
-        raise SpectaclesError(f"{path} : {error.strerror}") from error
+        raise SpectaclesError(reason(error)) from error
     except (ValueError, csv.Error) as error:  # bad TOML, bad UTF-8
         raise UsageError(f"{path} : illisible ({error})") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

@@ -13,7 +13,7 @@ import sys
 
 from spectacles import __version__
 from spectacles.common import addresses
-from spectacles.common.errors import EXIT_USAGE, NoServerError
+from spectacles.common.errors import EXIT_USAGE, NoServerError, reason
 from spectacles.common.spectacle import INT_MAX
 
 TYPE_CHECKING = False
@@ -239,11 +239,12 @@ def parse_client(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespa
         try:
             addresses.resolve(options)
         except OSError as error:
-            raise NoServerError(f"aucun serveur : {options.dir} : {error.strerror}") from None
+            raise NoServerError(f"aucun serveur : {reason(error)}") from None
     return options
 
 
 def stdout_is_closed() -> None:
     """Silence what is left in the buffer of a closed standard output, so that the interpreter can end quietly."""
-    with open(os.devnull, "w") as null:
-        os.dup2(null.fileno(), sys.stdout.fileno())
+    if sys.stdout is not None:
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), sys.stdout.fileno())

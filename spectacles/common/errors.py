@@ -5,8 +5,10 @@
 | 0    | stopped on request (SIGINT, SIGTERM, SIGHUP)       | done                                    |
 | 1    | cannot serve: bad file, no rights, repeated deaths | refused: not enough seats, no such show |
 | 2    | wrong usage                                        | wrong usage                             |
-| 3    | another server holds the directory, key or port    | no server, no answer in time            |
+| 3    | another server holds the directory, key or port    | no server, no answer, or nobody to tell |
 """
+
+import errno
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -15,6 +17,36 @@ EXIT_USAGE = 2
 EXIT_HELD = 3
 EXIT_NO_SERVER = 3
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as the shells count
+
+
+_FRENCH = {
+    errno.EACCES: "accès refusé",
+    errno.EPERM: "opération non permise",
+    errno.ENOENT: "aucun fichier ou répertoire de ce nom",
+    errno.ENOTDIR: "ce n'est pas un répertoire",
+    errno.EISDIR: "c'est un répertoire",
+    errno.ELOOP: "lien symbolique refusé",
+    errno.EROFS: "système de fichiers en lecture seule",
+    errno.ENOSPC: "plus de place sur le disque",
+    errno.EFBIG: "taille de fichier maximale dépassée",
+    errno.EIO: "erreur d'entrée-sortie",
+    errno.EMFILE: "trop de fichiers ouverts",
+    errno.EADDRINUSE: "adresse déjà utilisée",
+    errno.EADDRNOTAVAIL: "cette adresse n'est pas à cette machine",
+    errno.ECONNREFUSED: "connexion refusée",
+    errno.ECONNRESET: "connexion coupée",
+    errno.EPIPE: "connexion coupée",
+    errno.EHOSTUNREACH: "hôte injoignable",
+    errno.ENETUNREACH: "réseau injoignable",
+}
+
+
+def reason(error: BaseException) -> str:
+    """Return what went wrong in an OSError, in French where it is common, with the file if it names one."""
+    if not isinstance(error, OSError):
+        return str(error)
+    text = _FRENCH.get(error.errno or 0) or error.strerror or str(error)
+    return f"{error.filename} : {text}" if error.filename else text
 
 
 class SpectaclesError(Exception):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 from spectacles.common.cli import stdout_is_closed
-from spectacles.common.errors import EXIT_DONE, EXIT_REFUSED, NoServerError, RefusedError, SpectaclesError
+from spectacles.common.errors import EXIT_DONE, EXIT_REFUSED, NoServerError, RefusedError, reason
 from spectacles.common.spectacle import INT_MAX, REFUSED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable
     from typing import Protocol
 
     from spectacles.common.spectacle import Spectacle
@@ -38,16 +40,18 @@ if TYPE_CHECKING:
 
 
 def run(session: Session, options: Namespace) -> int:
-    """Run the command of `options`, or the menu without one. Return the exit code. Raises SpectaclesError."""
+    """Run the command of `options`, or the menu without one. Return the exit code. Raises NoServerError."""
     try:
         if options.command is None:
             return _menu(session)
-        code = _command(session, options)
-        sys.stdout.flush()
+        code, text = _command(session, options)
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "sortie fermée")
+        print(text, flush=True)
         return code
-    except BrokenPipeError:
+    except OSError as error:  # of standard output: what befalls a session is a NoServerError
         stdout_is_closed()
-        raise SpectaclesError("la sortie s'est fermée avant la fin de la réponse") from None
+        raise NoServerError(f"la sortie ne prend pas la réponse du serveur : {reason(error)}") from None
 
 
 def line(slot: int, show: Spectacle) -> str:
@@ -61,14 +65,15 @@ def shows_answer(shows: list[tuple[int, Spectacle]]) -> dict[str, object]:
     return {"shows": [{"index": slot} | {field: getattr(show, field) for field in fields} for slot, show in shows]}
 
 
-def print_json(answer: dict[str, object]) -> None:
-    """Print one line of JSON."""
+def json_text(answer: dict[str, object]) -> str:
+    """Return `answer` as one line of JSON."""
     import json  # here: a person's client does without
 
-    print(json.dumps(answer, ensure_ascii=False))
+    return json.dumps(answer, ensure_ascii=False)
 
 
-def _command(session: Session, options: Namespace) -> int:
+def _command(session: Session, options: Namespace) -> tuple[int, str]:
+    """Return the exit code, and the answer as text."""
     code = EXIT_DONE
     if options.command == "list":
         shows = session.list()
@@ -85,11 +90,7 @@ def _command(session: Session, options: Namespace) -> int:
         ack = session.reserve(options.show, options.seats)
         answer = {"show": options.show, "seats": options.seats, "ack": ack}
         text, code = ("Réservation OK", EXIT_DONE) if ack else ("Réservation refusée", EXIT_REFUSED)
-    if options.json:
-        print_json(answer)
-    else:
-        print(text)
-    return code
+    return code, json_text(answer) if options.json else text
 
 
 def _menu(session: Session) -> int:
@@ -111,15 +112,15 @@ def _menu(session: Session) -> int:
             print("\nFin de l'entrée, au revoir.")
             return EXIT_DONE
         except NoServerError as error:
-            print(f"Erreur : {error}", flush=True)
-            if not _reconnected(session):
+            reconnect = getattr(session, "reconnect", None)
+            if reconnect is None:
+                raise
+            print(f"Erreur : {error}")
+            if not _reconnected(reconnect):
                 raise
 
 
-def _reconnected(session: Session) -> bool:
-    reconnect = getattr(session, "reconnect", None)
-    if reconnect is None:
-        return False
+def _reconnected(reconnect: Callable[[], None]) -> bool:
     try:
         while _ask("Se reconnecter ? (o/n) : ").lower() in ("o", "oui"):
             try:

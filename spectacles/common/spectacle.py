@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 from spectacles.common import log
+from spectacles.common.errors import reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,8 +164,8 @@ class SpectacleTable:
         self._image = self._buffer.tobytes()
 
     def _undo(self, offset: int, record: bytes, error: OSError) -> None:
-        log.error("[RESERVATION] écriture impossible, places rendues : %s", error.strerror or error)
+        log.error("[RESERVATION] écriture impossible, places rendues : %s", reason(error))
         try:
             self._store.write(offset, record)
         except OSError as again:
-            log.error("[RESERVATION] retour en arrière impossible : %s", again.strerror or again)
+            log.error("[RESERVATION] retour en arrière impossible : %s", reason(again))

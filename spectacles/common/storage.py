@@ -13,7 +13,7 @@ import os
 import stat
 from _thread import allocate_lock
 
-from spectacles.common.errors import SpectaclesError
+from spectacles.common.errors import SpectaclesError, reason
 from spectacles.common.spectacle import DATE_SIZE, MAX_SPECTACLE, NOM_SIZE, RECORD, RECORD_SIZE, TABLE_SIZE
 
 FILE_NAME = "spectacles.dat"
@@ -101,8 +101,8 @@ class Store:
             # O_NONBLOCK: a FIFO planted in place of the file must not stop the server.
             self._fd = os.open(FILE_NAME, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd)
         except OSError as error:
-            reason = "lien symbolique refusé" if error.errno == errno.ELOOP else error.strerror
-            raise SpectaclesError(f"{path} : {reason}") from error
+            error.filename = path
+            raise SpectaclesError(reason(error)) from error
         try:
             if not stat.S_ISREG(os.fstat(self._fd).st_mode):
                 raise SpectaclesError(f"{path} : ce n'est pas un fichier ordinaire")
@@ -124,7 +124,7 @@ class Store:
             else:
                 problem = check_table(table)
         except OSError as error:
-            problem = error.strerror
+            problem = reason(error)
         if problem:
             raise SpectaclesError(
                 f"{self.path} : {problem} ; rien n'a été modifié"

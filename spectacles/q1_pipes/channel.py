@@ -22,7 +22,7 @@ import stat
 import time
 
 from spectacles.common import log
-from spectacles.common.errors import NoServerError, SpectaclesError
+from spectacles.common.errors import NoServerError, SpectaclesError, reason
 from spectacles.common.protocol import LIST, PIPE_BOOL, PIPE_INT, RESERV
 
 TYPE_CHECKING = False
@@ -55,7 +55,7 @@ class ServerPipes:
         self._directory = server.directory
         self._mode = mode
         self._fds: dict[str, int] = {}
-        self._stop_fd = -1
+        self._stop_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.served = mmap.mmap(-1, 1)  # set by every reply; shared with forked children
         try:
             self.open()
@@ -74,12 +74,12 @@ class ServerPipes:
         try:
             fds = {name: self._open(name) for name in NAMES}
         except OSError as error:
-            raise SpectaclesError(f"{self._directory.path}/{error.filename} : {error.strerror}") from error
-        for fd in (*self._fds.values(), self._stop_fd):
-            if fd >= 0:
-                os.close(fd)
+            raise SpectaclesError(f"{self._directory.path}/{reason(error)}") from error
+        for fd in self._fds.values():
+            os.close(fd)
         self._fds = fds
-        self._stop_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._stop_fd)  # what told the last children to leave
 
     def close(self) -> None:
         """Close and remove the FIFOs; what has been put in their place stays."""
@@ -89,6 +89,7 @@ class ServerPipes:
                     os.unlink(name, dir_fd=self._directory.fd)
             os.close(fd)
         self._fds = {}
+        os.close(self._stop_fd)
 
     def requests(self, kind: int) -> Iterator[Request]:
         """Yield the requests of `kind` (LIST or RESERV) as (kind, "tube", show, seats) until stop(). Blocks.
@@ -231,8 +232,9 @@ class ClientPipes:
         try:
             fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
-            reason = "personne n'y lit" if error.errno == errno.ENXIO else error.strerror
-            raise NoServerError(f"aucun serveur : {path} : {reason}") from None
+            if error.errno == errno.ENXIO:
+                raise NoServerError(f"aucun serveur : personne ne lit {path}") from None
+            raise NoServerError(f"aucun serveur : {reason(error)}") from None
         if not stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.close(fd)
             raise NoServerError(f"{path} : ce n'est pas un tube")

@@ -15,7 +15,7 @@ import os
 import sys
 
 from spectacles.common import cli, menu, storage
-from spectacles.common.errors import SpectaclesError
+from spectacles.common.errors import NoServerError, reason
 from spectacles.common.lifecycle import program
 from spectacles.common.protocol import LIST, RESERV
 from spectacles.common.spectacle import TABLE_SIZE, Spectacle, unpack_table
@@ -34,7 +34,7 @@ class Session:
             with open(self._path, "rb") as file:
                 return unpack_table(file.read(TABLE_SIZE + 1))
         except (OSError, ValueError) as error:
-            raise SpectaclesError(f"{self._path} : {error}") from error
+            raise NoServerError(f"{self._path} illisible : {reason(error)}") from error
 
     def list(self) -> list[tuple[int, Spectacle]]:
         shows = self.catalogue()

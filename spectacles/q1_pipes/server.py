@@ -20,9 +20,10 @@ from __future__ import annotations
 import sys
 
 from spectacles.common import cli, log
-from spectacles.common.lifecycle import Children, Server, program
+from spectacles.common.lifecycle import Server, program
 from spectacles.common.protocol import LIST, PIPE_BOOL, PIPE_INT, RESERV
 from spectacles.common.shared import SharedTable
+from spectacles.common.workers import Children
 from spectacles.q1_pipes.channel import ServerPipes
 
 TYPE_CHECKING = False

@@ -27,8 +27,9 @@ from functools import partial
 import sysv_ipc
 
 from spectacles.common import log
+from spectacles.common.directory import process_exists
 from spectacles.common.errors import NoServerError, SpectaclesError
-from spectacles.common.lifecycle import process_exists, raise_descriptor_limit
+from spectacles.common.lifecycle import raise_descriptor_limit
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REPLY, RESERV_REQUEST
 
 TYPE_CHECKING = False
@@ -296,7 +297,8 @@ class ServerQueue:
 
     def _forget(self, fd: int) -> None:
         client = self._watched.pop(fd)
-        os.close(fd)  # leaves the epoll set too, epoll(7)
+        self._epoll.unregister(fd)  # closing is not enough where children have inherited it, epoll(7)
+        os.close(fd)
         self._noted[client] = 0
         with contextlib.suppress(sysv_ipc.ExistentialError, OSError):
             self._take_back(client)
@@ -337,7 +339,7 @@ class ClientQueue:
         self._timeout = timeout
         self._pid = os.getpid()
         if self._pid < FIRST_PID:
-            raise SpectaclesError(f"PID {self._pid} : une réponse à ce numéro passerait pour une requête")
+            raise NoServerError(f"PID {self._pid} : une réponse à ce numéro passerait pour une requête")
         try:
             self._queue = _open(key, 0, 0)
         except sysv_ipc.ExistentialError:

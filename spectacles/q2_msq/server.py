@@ -22,9 +22,10 @@ import os
 import sys
 
 from spectacles.common import cli, log
-from spectacles.common.lifecycle import Children, Server, program
+from spectacles.common.lifecycle import Server, program
 from spectacles.common.protocol import LIST, LIST_REPLY, RESERV, RESERV_REPLY
 from spectacles.common.shared import SharedTable
+from spectacles.common.workers import Children
 from spectacles.q2_msq.channel import ServerQueue
 
 TYPE_CHECKING = False

@@ -24,9 +24,10 @@ import sys
 from threading import Lock
 
 from spectacles.common import cli, log
-from spectacles.common.lifecycle import Server, Threads, program
+from spectacles.common.lifecycle import Server, program
 from spectacles.common.protocol import LIST, LIST_REPLY, RESERV, RESERV_REPLY
 from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
+from spectacles.common.workers import Threads
 from spectacles.q2_msq.channel import ServerQueue
 
 TYPE_CHECKING = False

@@ -27,9 +27,10 @@ import sys
 from threading import Lock
 
 from spectacles.common import cli, log
-from spectacles.common.lifecycle import DetachedThreads, Server, Threads, program
+from spectacles.common.lifecycle import Server, program
 from spectacles.common.protocol import LIST, LIST_REPLY, RESERV_REPLY
 from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
+from spectacles.common.workers import DetachedThreads, Threads
 from spectacles.q2_msq.channel import ANY, ServerQueue
 
 TYPE_CHECKING = False

@@ -16,7 +16,7 @@ import threading
 import time
 
 from spectacles.common import log
-from spectacles.common.errors import HeldError, NoServerError, SpectaclesError, UsageError
+from spectacles.common.errors import HeldError, NoServerError, SpectaclesError, UsageError, reason
 from spectacles.common.lifecycle import raise_descriptor_limit
 from spectacles.common.protocol import LIST, RESERV, TCP_REQUEST
 
@@ -52,7 +52,7 @@ def _resolve(host: str, port: int, flags: int) -> list[tuple[int, tuple[object, 
         except socket.gaierror:
             found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags)
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"hôte « {host} » : {getattr(error, 'strerror', None) or error}") from None
+        raise UsageError(f"hôte « {host} » : {reason(error)}") from None
     return [(family, address) for family, _, _, _, address in found]
 
 
@@ -86,7 +86,7 @@ class Listener:
             self._socket.listen(BACKLOG)
         except OSError as error:
             self._socket.close()
-            message = f"{address_text(address)} : {error.strerror} ; choisissez un autre --port ou --host"
+            message = f"{address_text(address)} : {reason(error)} ; choisissez un autre --port ou --host"
             raise (HeldError if error.errno == errno.EADDRINUSE else SpectaclesError)(message) from error
         self.address = address_text(self._socket.getsockname())
         if not options.port:
@@ -113,7 +113,7 @@ class Listener:
                 accepted, address = self._socket.accept()  # blocks
             except OSError as error:
                 if error.errno in EXHAUSTED:
-                    self._make_room(error.strerror or "")
+                    self._make_room(reason(error))
                     time.sleep(PAUSE)
                 # Else the client has left already, accept(2), or stop() was called.
                 continue
@@ -237,7 +237,8 @@ class Connection:
                     break
                 frame += part
         except OSError as error:
-            self._why = "déconnecté, trop longtemps silencieux" if _timed_out(error) else "disparu"
+            if self._socket.fileno() >= 0:  # else __enter__ has closed it, and said why
+                self._why = "déconnecté, trop longtemps silencieux" if _timed_out(error) else "disparu"
             return b""
         if 0 < len(frame) < TCP_REQUEST.size:
             self._why = f"déconnecté au milieu d'une requête ({len(frame)} octets)"
@@ -256,7 +257,7 @@ def _timed_out(error: OSError) -> bool:
 
 def tls_reason(error: Exception) -> str:
     """Return what TLS says of a failure, in one word or line."""
-    return str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)
+    return str(getattr(error, "reason", None) or reason(error))
 
 
 def _server_tls(options: Namespace) -> ssl.SSLContext | None:
@@ -324,7 +325,7 @@ class ClientConnection:
         """Connect, again if need be. Blocks. Raises NoServerError."""
         self.close()
         where = f"{self._options.host} port {self._options.port}"
-        reason: object = "aucune adresse"
+        why = "aucune adresse"
         for family, address in _resolve(self._options.host, self._options.port, 0):
             candidate = socket.socket(family, socket.SOCK_STREAM)
             try:
@@ -334,14 +335,14 @@ class ClientConnection:
                 if self._tls is not None:
                     candidate = self._tls.wrap_socket(candidate, server_hostname=self._options.host)
             except TimeoutError:
-                reason = f"pas de réponse en {self._options.timeout:g} s"
+                why = f"pas de réponse en {self._options.timeout:g} s"
             except OSError as error:
-                reason = _explain(error) if self._tls is not None else error.strerror
+                why = _explain(error) if self._tls is not None else reason(error)
             else:
                 self._socket = candidate
                 return
             candidate.close()
-        raise NoServerError(f"aucun serveur : {where} : {reason}")
+        raise NoServerError(f"aucun serveur : {where} : {why}")
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -373,8 +374,8 @@ class ClientConnection:
             raise NoServerError(f"pas de réponse du serveur en {self._options.timeout:g} s") from None
         except OSError as error:
             self.close()
-            reason = _explain(error) if self._tls is not None else error.strerror
-            raise NoServerError(f"le serveur s'est arrêté ({reason})") from None
+            why = _explain(error) if self._tls is not None else reason(error)
+            raise NoServerError(f"le serveur s'est arrêté ({why})") from None
         if len(reply) < reply_size:
             self.close()
             hint = " (ce port attend peut-être TLS : --tls)" if reply[:2] == b"\x15\x03" else ""
@@ -385,13 +386,13 @@ class ClientConnection:
 def _explain(error: OSError) -> str:
     import ssl
 
-    reason = tls_reason(error)
+    said = tls_reason(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificat du serveur refusé : {error.verify_message}"
-    if "CERTIFICATE_REQUIRED" in reason:
+    if "CERTIFICATE_REQUIRED" in said:
         return "le serveur exige un certificat de client (--cert, --key)"
-    if "UNKNOWN_CA" in reason:
+    if "UNKNOWN_CA" in said:
         return "le serveur ne connaît pas l'autorité du certificat de client"
-    if isinstance(error, ssl.SSLEOFError | ConnectionResetError) or "WRONG_VERSION" in reason or "RECORD" in reason:
-        return f"le serveur ne parle pas TLS, ou refuse ce client ({reason})"
-    return reason
+    if isinstance(error, ssl.SSLEOFError | ConnectionResetError) or "WRONG_VERSION" in said or "RECORD" in said:
+        return f"le serveur ne parle pas TLS, ou refuse ce client ({said})"
+    return said

@@ -1,0 +1,142 @@
+"""What keeps two servers apart: the lock of a run directory, and claims on names that are not in it.
+
+Both are locks that the kernel frees when the last process that holds them has died, however it died (defect 9).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import struct
+import time
+
+from spectacles.common.errors import HeldError, SpectaclesError, reason
+
+LOCK_NAME = "server.lock"
+LOGS_NAME = "logs"
+LOCK_TIMEOUT = 1.0  # seconds that the children of a server just killed get to die
+RETRY = 0.02  # seconds between two tries
+
+
+def process_exists(pid: int) -> bool:
+    """Say whether `pid` (above 0) is a process, of whatever user, kill(2) with signal 0."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
+def claim(name: str) -> socket.socket:
+    """Make `name` (a key, a port...) this server's own until it and its children have died, and return what holds it.
+
+    An abstract UNIX socket, unix(7): the kernel frees the address with its last holder, children included, and knows
+    who bound it. Names are per IPC namespace, as the objects they stand for. Raises HeldError, with the holder's PID.
+    """
+    namespace = os.readlink("/proc/self/ns/ipc")
+    address = f"\0spectacles/{namespace}/{name}"
+    holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        holder.bind(address)
+        holder.listen(128)
+    except OSError as error:
+        holder.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        who = "un autre serveur"
+        asking = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        with asking, contextlib.suppress(OSError):
+            asking.connect(address)
+            credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            who = f"le serveur de PID {struct.unpack('3i', credentials)[0]}"
+        raise HeldError(f"{name} : déjà utilisé par {who} ; arrêtez-le, ou choisissez une autre valeur") from None
+    return holder
+
+
+class RunDirectory:
+    """The directory of one server: spectacles.dat, FIFOs, lock, logs. Every file in it is reached through `fd`.
+
+    A context manager that holds server.lock, flock(2): children inherit it, so that the kernel frees it when the last
+    process of the server has died, however it died. The file says who holds it and with which keys.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.fd = -1
+        self._lock_fd = -1
+
+    def __enter__(self) -> RunDirectory:
+        """Create the directory (0700) if need be and lock it. Blocks, LOCK_TIMEOUT at most.
+
+        Raises HeldError when a live server has it, SpectaclesError when it cannot be written to.
+        """
+        try:
+            os.makedirs(self.path, 0o700, exist_ok=True)
+            self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._lock()
+        except OSError as error:
+            self.close()
+            raise SpectaclesError(f"{self.path} : {reason(error)}") from error
+        except SpectaclesError:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.unlink(LOCK_NAME, dir_fd=self.fd)  # while locked: nobody else can hold this very file
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the directory without removing the lock file."""
+        for fd in (self._lock_fd, self.fd):
+            if fd >= 0:
+                os.close(fd)
+        self._lock_fd = self.fd = -1
+
+    def write_record(self, record: dict[str, object]) -> None:
+        """Say in the lock file who holds it: what `clean` reads after a kill -9."""
+        os.ftruncate(self._lock_fd, 0)
+        os.pwrite(self._lock_fd, "".join(f"{name}={value}\n" for name, value in record.items()).encode(), 0)
+
+    def read_record(self) -> dict[str, str]:
+        """Return what the present or last holder wrote, {} if nothing."""
+        text = os.pread(self._lock_fd, 4096, 0).decode("utf-8", "replace")
+        return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+    def open_logs(self) -> int:
+        """Create DIR/logs (0700) if need be and return a descriptor of it. Raises OSError, also on a symbolic link."""
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(LOGS_NAME, 0o700, dir_fd=self.fd)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(LOGS_NAME, flags, dir_fd=self.fd)
+
+    def _lock(self) -> None:
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        while True:
+            self._lock_fd = os.open(
+                LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self.fd
+            )
+            try:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The last holder may have removed the file between our open and our lock.
+                if os.path.samestat(os.fstat(self._lock_fd), os.stat(LOCK_NAME, dir_fd=self.fd)):
+                    return
+            except BlockingIOError:
+                record = self.read_record()
+                pid = int(record.get("pid", "0"))
+                # The children of a server killed a moment ago are dying too: wait for them.
+                if time.monotonic() > deadline or (pid and process_exists(pid)):
+                    who = f"{record.get('question', '?')}, PID {pid}" if pid else "inconnu"
+                    raise HeldError(
+                        f"{self.path} : un serveur y travaille déjà ({who}) ; arrêtez-le, ou choisissez un autre --dir"
+                    ) from None
+            except FileNotFoundError:
+                pass
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+            time.sleep(RETRY)
