@@ -15,6 +15,9 @@ from tools import progression
 
 MOST_CHANGED = 25  # lines of code between two neighbours, from question 2 on
 TWO_SCREENS = 100  # lines
+WIDEST = 100  # columns of a drawing, its margin included
+UPWARD = "│└┘├┤┴┼▼"  # what must meet a stroke, or a word, above it
+DOWNWARD = "│┌┐├┤┬┼"  # and below
 SHAPES = {
     "q1_pipes": ["answer", "work", "main"],
     "q2_msq": ["answer", "work", "main"],
@@ -71,3 +74,20 @@ def test_every_server_has_the_same_shape(question: str) -> None:
     if question != progression.QUESTIONS[0]:
         number = progression.QUESTIONS.index(question)
         assert f"\nSince question {number}: " in text
+
+
+@pytest.mark.parametrize("question", progression.QUESTIONS)
+def test_the_drawings_are_aligned(question: str) -> None:
+    """Seen to fail: with one space more in one line of a drawing."""
+    lines = progression.drawing(question)
+    height = len(lines)
+
+    def joins(row: int, column: int, strokes: str) -> bool:
+        found = lines[row][column] if 0 <= row < height and column < len(lines[row]) else " "
+        return found in strokes or found.isalnum()
+
+    for row, line in enumerate(lines):
+        assert len(line) + 4 <= WIDEST, line
+        for column, stroke in enumerate(line):
+            assert stroke not in UPWARD or joins(row - 1, column, DOWNWARD), (row, column, line)
+            assert stroke not in DOWNWARD or joins(row + 1, column, UPWARD), (row, column, line)
