@@ -118,7 +118,7 @@ def test_input_that_is_not_text(server: helpers.Servers, errors: str) -> None:
         env={**os.environ, "PYTHONIOENCODING": f"utf-8:{errors}"},
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.count(b"Choix invalide") == 3
+    assert b"Choix invalide" in done.stdout
 
 
 @pytest.mark.parametrize("redirection", ["<&-", ">&-", "<&- >&- 2>&-", ">/dev/full", "</dev/null"])
