@@ -1,0 +1,253 @@
+"""What a comparison has found, and the tables that say so: as text, for the terminal and for the page alike."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from spectacles.lab import measure
+from spectacles.lab.linearizability import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spectacles.lab.workload import Workload
+
+PYTHON, C, LOCKLESS = "Python", "C", "sans verrou"
+CHECKED = 20_000  # requests of one measurement that the linearizability checker gets: the first ones
+POINTS = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
+# For the curves: equal steps of log(1 - p), from the median to one in 100,000.
+CURVE = tuple(1 - 0.5 * 10 ** (-step / 10) for step in range(48))
+VERDICTS = {Verdict.VALID: "oui", Verdict.INVALID: "NON", Verdict.UNKNOWN: "indécis"}
+WHY_ESTIMATES_DIFFER = (
+    "Multiplier le VmRSS du parent par le nombre de processus compte plusieurs fois les pages que fork() leur fait "
+    "partager ; la PSS partage chaque page entre ceux qui l'utilisent, et sa somme est la mémoire vraiment occupée."
+)
+
+
+@dataclass
+class Row:
+    """One measurement: one server, one number of clients. Times in seconds unless said otherwise, memory in kB.
+
+    latency: ns, by kind (consult, reserve, "" for both), then by point of POINTS. curve: ns at the points of CURVE.
+    cpu: microseconds of the server per request. switches: context switches of the server per request.
+    memory: of each process of the server, at the end of the load, the clients still there.
+    sold, left, left_in_file: seats, over all shows. checked: requests that the checker got. problems: what is wrong.
+    """
+
+    question: str
+    variant: str
+    clients: int
+    requests: int = 0
+    throughput: float = 0.0
+    latency: dict[str, dict[str, int]] = field(default_factory=dict)
+    curve: list[int] = field(default_factory=list)
+    cpu: float = 0.0
+    switches: float = 0.0
+    start_up: float = 0.0
+    processes: int = 0
+    threads_at_rest: int = 0
+    threads: int = 0
+    memory: list[measure.Memory] = field(default_factory=list)
+    initial: int = 0
+    sold: int = 0
+    left: int | None = None
+    left_in_file: int | None = None
+    refused: int = 0
+    late: int = 0
+    linearizable: str = VERDICTS[Verdict.UNKNOWN]
+    checked: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+        return self.question if self.variant == PYTHON else f"{self.question[:2]} {self.variant}"
+
+    @property
+    def sum_is_right(self) -> bool:
+        """Whether initial = left + sold, in the answer and in the file."""
+        return self.left == self.left_in_file == self.initial - self.sold
+
+    @property
+    def correct(self) -> bool:
+        """Whether nothing is known to be wrong; a verdict that took too long to reach accuses nobody."""
+        return self.sum_is_right and not self.problems and self.linearizable != VERDICTS[Verdict.INVALID]
+
+    @property
+    def rss(self) -> int:
+        """The VmRSS of all processes, added up."""
+        return sum(memory.rss for memory in self.memory)
+
+    @property
+    def pss(self) -> int:
+        """The PSS of all processes, added up: what the server really takes."""
+        return sum(memory.pss for memory in self.memory)
+
+    @property
+    def private(self) -> int:
+        """The private memory of all processes, added up."""
+        return sum(memory.private for memory in self.memory)
+
+    @property
+    def estimate(self) -> int:
+        """The original's estimate: the parent's VmRSS times the number of processes."""
+        return self.memory[0].rss * len(self.memory) if self.memory else 0
+
+
+def number(value: float, digits: int = 0) -> str:
+    """Write a number the French way: 12 345,6."""
+    return f"{value:,.{digits}f}".replace(",", " ").replace(".", ",")
+
+
+def duration(nanoseconds: float) -> str:
+    """Write a duration in the unit that suits it: three digits or so."""
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        if nanoseconds >= size:
+            value = nanoseconds / size
+            return f"{number(value, 2 if value < 10 else 1 if value < 100 else 0)} {unit}"
+    return f"{nanoseconds:.0f} ns"
+
+
+def megabytes(kilobytes: float) -> str:
+    """Write kB as MB, one digit."""
+    return number(kilobytes / 1024, 1)
+
+
+def grouped(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return the rows of each question and variant together, in their order."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.name, []).append(row)
+    return list(groups.values())
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table as text, for the terminal and for the page. bad: the lines that are red. The first column is left."""
+
+    title: str
+    headings: list[str]
+    lines: list[list[str]]
+    bad: list[bool]
+
+
+def correctness(rows: Sequence[Row]) -> Sheet:
+    """Return what comes first: is it right? One line for each question and variant, over all its measurements."""
+    lines, bad = [], []
+    for group in grouped(rows):
+        verdicts = [row.linearizable for row in group]
+        verdict = next((word for word in ("NON", "indécis") if word in verdicts), "oui")
+        wrong = [row for row in group if not row.sum_is_right]
+        checked, requests = sum(row.checked for row in group), sum(row.requests for row in group)
+        off = sum((row.left_in_file or 0) + row.sold - row.initial for row in wrong)
+        lines.append(
+            [
+                group[0].name,
+                "JUSTE" if all(row.correct for row in group) else "FAUX",
+                "exacte" if not wrong else f"{off:+d} places" if off else "FAUSSE",
+                number(sum(row.sold for row in group)),
+                number(sum(row.refused for row in group)),
+                verdict,
+                f"{number(checked)} / {number(requests)}",
+            ]
+        )
+        bad.append(not all(row.correct for row in group))
+    headings = ["question", "résultat", "somme", "vendues", "refus", "linéarisable", "vérifiées"]
+    return Sheet("Le résultat est-il juste ?", headings, lines, bad)
+
+
+def footprint(rows: Sequence[Row]) -> Sheet:
+    """Return what each takes up, under its largest number of clients; the start-up time is the median of its starts."""
+    lines, bad = [], []
+    for group in grouped(rows):
+        row = group[-1]
+        threads = str(row.threads) if row.threads == row.threads_at_rest else f"{row.threads_at_rest} → {row.threads}"
+        lines.append(
+            [
+                row.name,
+                str(row.processes),
+                threads,
+                " + ".join(megabytes(memory.rss) for memory in row.memory),
+                megabytes(row.rss),
+                megabytes(row.estimate),
+                megabytes(row.pss),
+                megabytes(row.private),
+                f"{number(statistics.median(r.start_up for r in group) * 1000)} ms",
+            ]
+        )
+        bad.append(not all(r.correct for r in group))
+    headings = ["question", "proc.", "threads", "VmRSS", "somme", "estimée", "PSS", "privée", "départ"]
+    return Sheet("Que prend-il ? (Mo)", headings, lines, bad)
+
+
+def cost(rows: Sequence[Row]) -> Sheet:
+    """Return what a request costs, one line for each measurement."""
+    lines = []
+    for row in rows:
+        points = row.latency.get("", {})
+        lines.append(
+            [
+                row.name,
+                str(row.clients),
+                number(row.throughput),
+                *(duration(points[point]) if points else "" for point, _ in POINTS),
+                f"{number(row.cpu)} µs",
+                number(row.switches, 1),
+            ]
+        )
+    headings = ["question", "clients", "dem./s", *(point for point, _ in POINTS), "CPU", "chgts"]
+    return Sheet("Que coûte une demande ?", headings, lines, [not row.correct for row in rows])
+
+
+def side_by_side(rows: Sequence[Row], others: Sequence[Row]) -> Sheet:
+    """Return two runs next to each other: `others`, the earlier one, then `rows`."""
+    lines, bad = [], []
+    known = {(row.question, row.variant, row.clients): row for row in others}
+    for row in rows:
+        other = known.get((row.question, row.variant, row.clients))
+        if other is None or not (other.throughput and row.throughput):
+            continue
+        lines.append(
+            [
+                row.name,
+                str(row.clients),
+                number(other.throughput),
+                number(row.throughput),
+                f"× {number(row.throughput / other.throughput, 2)}",
+                *(duration(side.latency[""][point]) for point in ("p50", "p99") for side in (other, row)),
+                *(megabytes(side.pss) for side in (other, row)),
+            ]
+        )
+        bad.append(not (row.correct and other.correct))
+    headings = ["question", "clients", "dem./s avant", "ici", "rapport"]
+    headings += ["p50 avant", "ici", "p99 avant", "ici", "PSS avant", "ici"]
+    return Sheet("Avant, et ici", headings, lines, bad)
+
+
+def remarks(rows: Sequence[Row], work: Workload) -> list[str]:
+    """Return the sentences that the figures need."""
+    found = [WHY_ESTIMATES_DIFFER]
+    known = {row.question: row for group in grouped(rows) for row in group[-1:] if row.variant == PYTHON}
+    if "q2_msq" in known and "q3_threads" in known and known["q3_threads"].pss:
+        q2, q3 = known["q2_msq"], known["q3_threads"]
+        found.append(
+            f"De Q2 à Q3 : l'estimation donne {megabytes(q2.estimate)} Mo contre {megabytes(q3.estimate)} Mo "
+            f"({number(q2.estimate / q3.estimate, 1)} fois), la PSS {megabytes(q2.pss)} Mo contre "
+            f"{megabytes(q3.pss)} Mo ({number(q2.pss / q3.pss, 1)} fois). L'original avait estimé, en C, 4,8 Mo contre "
+            "1,5 Mo (3,2 fois)."
+        )
+    if work.rate is not None:
+        found.append("À cadence fixe, la latence compte depuis le départ prévu : attendre son tour en fait partie.")
+        found += [
+            f"{row.name}, {row.clients} clients : cadence non tenue, {number(row.late)} demandes ne sont pas parties."
+            for row in rows
+            if row.late
+        ]
+    found.append(
+        "estimée : VmRSS du parent × processus ; CPU et chgts (changements de contexte) : du serveur, par demande ; "
+        f"vérifiées : demandes (les {number(CHECKED)} premières de chaque mesure) dont l'histoire, vue des clients, a "
+        "été vérifiée. Clients et serveur se partagent les mêmes cœurs."
+    )
+    return found
