@@ -1,0 +1,84 @@
+"""The installed wheel works in an empty directory: the sample catalogue travels in it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests import helpers
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel of a copy of this checkout, without the network."""
+    if importlib.util.find_spec("hatchling") is None:
+        pytest.skip("hatchling is not installed: the wheel cannot be built")
+    place = tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        if (helpers.ROOT / name).exists():
+            shutil.copy(helpers.ROOT / name, place)
+    for name in ("spectacles", "data"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.dat", "build", "logs")
+        shutil.copytree(helpers.ROOT / name, place / name, ignore=ignored)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(place / "dist")]
+    subprocess.run(command, check=True, cwd=place, capture_output=True, timeout=100)
+    (built,) = (place / "dist").glob("*.whl")
+    return built
+
+
+def test_contents(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in ("spectacles/py.typed", "spectacles/data/spectacles.toml", "spectacles/lab/c/spectacles.h"):
+        assert name in names
+    assert not [name for name in names if name.startswith(("tests/", "data/")) or name.endswith((".dat", ".pyc"))]
+
+
+def test_installed_wheel(wheel: Path, tmp_path: Path) -> None:
+    """In a fresh environment whose only packages are the wheel and the two bindings, in an empty directory."""
+    place = tmp_path / "venv"
+    venv.create(place, with_pip=False, symlinks=True)
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(place), "platbase": str(place)}))
+    zipfile.ZipFile(wheel).extractall(site)
+    for name in ("sysv_ipc", "posix_ipc"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        (site / Path(spec.origin).name).symlink_to(spec.origin)
+    empty = tmp_path / "vide"
+    empty.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "SPECTACLES_DIR")}
+    helpers.register_directory(empty)  # its names are not used; `data` below is derived from when it exists
+    (empty / "data").mkdir()
+    helpers.register_directory(empty / "data")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return helpers.run([place / "bin" / "python", "-m", *arguments], cwd=empty, env=environment)
+
+    assert run("spectacles", "--version").returncode == 0
+    for question in ("q1_pipes", "q3_threads"):
+        with subprocess.Popen(
+            [str(place / "bin" / "python"), "-m", f"spectacles.{question}.server"],
+            cwd=empty,
+            env=environment,
+            stdout=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            try:
+                helpers.read_until(process.stdout.fileno(), "Serveur UP")
+                done = run(f"spectacles.{question}.client", "reserve", "0", "2")
+            finally:
+                process.terminate()
+                process.stdout.read()
+                assert process.wait(helpers.DEADLINE) == 0
+        assert done.returncode == 0, done
+    assert "116 places" in run("spectacles", "table", "show").stdout
+    assert sorted(path.name for path in empty.iterdir()) == ["data"]
