@@ -44,7 +44,7 @@ TITLES = {
     "q5_sockets": "TCP, un thread par connexion",
 }
 # What comes and goes too fast to be counted from outside.
-SHORT_LIVED = {"q4_thread_per_request": " + requêtes", "q5_sockets": " + clients"}
+SHORT_LIVED = {"q4_thread_per_request": " + n", "q5_sockets": " + n"}
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
 _DATE_AND_LEVEL = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ +")
 
@@ -293,6 +293,7 @@ def main(argv: list[str] | None = None) -> int:
     screen.print()
     screen.print(table_of(results))
     screen.print("somme : départ = vendues + reste, dans la réponse du serveur et dans spectacles.dat", style="dim")
+    screen.print("n : un thread par requête (q4), par connexion (q5), le temps qu'elle dure", style="dim")
     for result in results:
         for problem in result.problems:
             screen.print(f"{result.question} : {problem}", style="bold red", markup=False, soft_wrap=True)

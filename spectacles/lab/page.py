@@ -7,6 +7,7 @@ theme of the reader; every line also has a marker of its own, and every chart a 
 from __future__ import annotations
 
 import math
+import re
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WIDTH, HEIGHT = 480, 320
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 46
+LEFT, RIGHT, TOP, BOTTOM = 78, 24, 16, 54
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c1c1e; --faint: #5f6368; --grid: #d9dce1; --card: #f5f6f8;
@@ -50,7 +51,8 @@ p, li { max-width: 75ch; }
 .verdict { font-weight: 700; font-size: 1.2rem; padding: .6rem 1rem; border-left: .4rem solid var(--good);
   background: var(--card); max-width: none; }
 .verdict.bad { border-color: var(--bad); background: var(--bad-paper); color: var(--bad); }
-.charts { display: grid; gap: 1.25rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
+.charts { display: grid; gap: 1.25rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
 figure { margin: 0; padding: .75rem; background: var(--card); border-radius: .5rem; }
 figcaption { font-weight: 600; margin-bottom: .25rem; }
 figure p { margin: .25rem 0 0; color: var(--faint); font-size: .95rem; }
@@ -77,6 +79,7 @@ tr.bad > * { background: var(--bad-paper); color: var(--bad); font-weight: 700; 
 pre { background: var(--card); padding: .75rem; border-radius: .5rem; overflow-x: auto; font-size: .9rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
 dt { color: var(--faint); } dd { margin: 0; }
+@media (max-width: 40rem) { svg text { font-size: 18px; } }
 @media print { figure { break-inside: avoid; } }
 """
 
@@ -150,7 +153,7 @@ def throughput_chart(rows: Sequence[Row]) -> str:
         y = at(counts[0], tick * step)[1]
         body.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         body.append(_text(LEFT - 6, y + 5, _html_number(number(tick * step)), "end", "faint"))
-    body += [_text(at(count, 0)[0], HEIGHT - BOTTOM + 19, str(count), cls="faint") for count in counts]
+    body += [_text(at(count, 0)[0], HEIGHT - BOTTOM + 24, str(count), cls="faint") for count in counts]
     body.append(_text(LEFT + span_x / 2, HEIGHT - 7, "clients en même temps", cls="faint"))
     groups = grouped(rows)
     body += _lines([(group[-1], [at(row.clients, row.throughput) for row in group]) for group in groups])
@@ -189,7 +192,7 @@ def latency_chart(rows: Sequence[Row]) -> str:
         x = at(share, 1)[0]
         if x <= WIDTH - RIGHT:
             body.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-            body.append(_text(x, HEIGHT - BOTTOM + 19, label, cls="faint"))
+            body.append(_text(x, HEIGHT - BOTTOM + 24, label, cls="faint"))
     body.append(_text(LEFT + span_x / 2, HEIGHT - 7, "part des demandes servies dans ce délai", cls="faint"))
     body += _lines([(row, [at(share, value) for share, value in zip(CURVE, row.curve, strict=False)]) for row in shown])
     spoken = " ; ".join(
@@ -204,15 +207,15 @@ def memory_chart(rows: Sequence[Row]) -> str:
     """Return the bars of memory: the estimate as an outline, the PSS full, the private part of it darker."""
     shown = [group[-1] for group in grouped(rows) if group[-1].memory]
     top = max((max(row.estimate, row.rss) for row in shown), default=0) * 1.02 or 1.0
-    bar, gap, label = 30, 40, 22
+    bar, gap = 24, 30
     height = TOP + len(shown) * (bar + gap) + 4
-    scale = (WIDTH - 16 - 118) / top
+    scale = (WIDTH - 16 - 140) / top
     body = []
     for place, row in enumerate(shown):
         y = TOP + place * (bar + gap)
         widths = {name: getattr(row, name) * scale for name in ("estimate", "pss", "private")}
         body.append(_text(8, y + 12, f"{row.name}, {len(row.memory)} processus", "start"))
-        y += label - 4
+        y += 19
         body.append(
             f'<g class="{_look(row)[0]}">'
             f'<rect class="outline" x="8" y="{y}" width="{widths["estimate"]:.1f}" height="{bar}"/>'
@@ -222,7 +225,7 @@ def memory_chart(rows: Sequence[Row]) -> str:
         body.append(
             _text(
                 14 + widths["estimate"],
-                y + 20,
+                y + 17,
                 f"{megabytes(row.pss)} / {megabytes(row.estimate)} Mo",
                 "start",
             )
@@ -236,7 +239,7 @@ def memory_chart(rows: Sequence[Row]) -> str:
 
 
 def _html_number(text: str) -> str:
-    return text.replace(" ", "\N{NARROW NO-BREAK SPACE}")
+    return re.sub(r"(?<=\d) (?=\d)", "\N{NARROW NO-BREAK SPACE}", text)
 
 
 def _legend(rows: Sequence[Row]) -> str:
@@ -278,7 +281,7 @@ def render(document: dict[str, Any], rows: Sequence[Row], before: Sequence[Row])
     """Return the page, HTML in UTF-8. document: the run, as saved; before: the rows of an earlier run, or none."""
     wrong = [row for row in rows if not row.correct]
     verdict = (
-        f'<p class="verdict bad">{len(wrong)} mesure(s) au résultat FAUX, en rouge</p>'
+        f'<p class="verdict bad">{len(wrong)} mesure{"s" if len(wrong) > 1 else ""} au résultat FAUX, en rouge</p>'
         if wrong
         else '<p class="verdict">Tous les résultats sont justes : aucune place perdue, aucune vendue deux fois</p>'
     )
@@ -295,7 +298,7 @@ def render(document: dict[str, Any], rows: Sequence[Row], before: Sequence[Row])
     )
     parts = [
         "<h1>Un guichet, plusieurs communications entre processus</h1>",
-        f"<p>{escape(document['description'])}.</p>",
+        f"<p>Même charge pour tous : {escape(document['description'])}.</p>",
         verdict,
         _table(correctness(rows), "juste"),
         '<h2>En images</h2><div class="charts">',

@@ -16,6 +16,7 @@ import ctypes
 import json
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -86,11 +87,12 @@ class Workload:
             "en boucle fermée" if self.rate is None else f"à {self.rate:g} demandes/s en tout, départs fixés d'avance"
         )
         disk = "acquittées une fois sur le disque" if self.fsync else "acquittées sans attendre le disque"
-        return (
+        text = (
             f"consultations et réservations {self.consults}:{self.reserves}, de 1 à {MOST_SEATS} places, {disk} ; "
             f"{len(self.shows) - 1} spectacles inépuisables et un de {self.shows[SMALL]} places "
             f"({SMALL_SHARE * 100:.0f} % des réservations) ; {pace}, {self.duration:g} s par mesure, graine {self.seed}"
         )
+        return re.sub(r"(?<=\d)\.(?=\d)", ",", text)
 
     def fill(self, directory: Path) -> None:
         """Write the spectacles.dat that every measurement starts from."""

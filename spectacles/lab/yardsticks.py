@@ -129,9 +129,9 @@ def manager(options: Namespace) -> None:
     store = storage.Store(fd, os.path.join(options.dir, storage.FILE_NAME), fsync=False)
     table = SpectacleTable(bytearray(TABLE_SIZE), Lock(), store)
     TableManager.register("table", callable=lambda: table, exposed=("snapshot", "reserve"))
-    path = os.path.join(options.dir, SOCKET_NAME)
-    server = TableManager(address=path, authkey=AUTHKEY).get_server()
-    _until_terminated(partial(os.unlink, path))
+    os.chdir(options.dir)  # the path of a UNIX socket is short, unix(7)
+    server = TableManager(address=SOCKET_NAME, authkey=AUTHKEY).get_server()
+    _until_terminated(partial(os.unlink, SOCKET_NAME))
     server.serve_forever()
 
 
@@ -139,7 +139,8 @@ def load(options: Namespace) -> None:
     """Ask for the table again and again and print {"requests", "seconds"}."""
     if options.what == "manager":
         TableManager.register("table", exposed=("snapshot", "reserve"))
-        client = TableManager(address=os.path.join(options.dir, SOCKET_NAME), authkey=AUTHKEY)
+        os.chdir(options.dir)
+        client = TableManager(address=SOCKET_NAME, authkey=AUTHKEY)
         client.connect()
         ask: Callable[[], object] = client.table().snapshot
     elif options.what == "q5_sockets":
