@@ -1,0 +1,1 @@
+"""The fault suite: what the servers promise (docs/reliability.md), attacked."""
