@@ -143,7 +143,10 @@ def test_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
 
 
 def test_interrupted(tmp_path: Path) -> None:
-    """Ctrl-C leaves no process, no directory and no page half written. (Without Crowd.__exit__ the clients stay.)"""
+    """Ctrl-C leaves no process, no directory and no page half written.
+
+    (Without the server on the stack of run() it stays.)
+    """
     (tmp_path / "tmp").mkdir()
     environ = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
     command = [*COMPARE, "2", "--clients", "2", "--duration", "30", "--html", "page.html"]
@@ -454,7 +457,7 @@ def test_with_the_c_reference(tmp_path: Path) -> None:
         assert c["problems"] == []
         assert c["linearizable"] == "oui"
         assert c["sold"] > 0
-        assert c["memory"][0]["private"] < python["memory"][0]["private"]
+        assert c["memory"][0]["private"] < python["memory"][0]["private"] / 2
 
 
 @needs_cc

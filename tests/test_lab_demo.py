@@ -155,7 +155,7 @@ def test_wrong_usage(tmp_path: Path) -> None:
 def test_closed_output(tmp_path: Path) -> None:
     """`spectacles demo | head -1` ends without a traceback and leaves nothing.
 
-    (With echo printing from the thread that reads the server, the server stops on a full pipe.)
+    (With the server stopped only at the regular end of run_question(), it stays.)
     """
     command = f"{sys.executable} -m spectacles demo 2 | head -1"
     done = helpers.run(["sh", "-c", command], cwd=tmp_path, env=environment(tmp_path), timeout=60)
