@@ -200,7 +200,7 @@ def test_output_closed_or_full(server: helpers.Servers, command: tuple[str, ...]
         timeout=30,
     )
     os.close(writer)
-    assert done.returncode == 1, done
+    assert done.returncode == 3, done
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
 

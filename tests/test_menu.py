@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +33,13 @@ class Terminal:
     def type(self, keys: str) -> None:
         """Type the keys."""
         os.write(self._master, keys.encode())
+
+    def pressed(self, key: str) -> bool:
+        """Press a key, and say whether the client has ended within 0.5 s."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.type(key)
+            self.process.wait(0.5)
+        return self.process.poll() is not None
 
     def expect(self, text: str) -> str:
         """Return what was shown, up to `text` at least."""
@@ -126,7 +134,7 @@ def test_closed_descriptors(server: helpers.Servers, redirection: str) -> None:
     """The menu without an input, or without an output, ends; no traceback."""
     guichet = server("q2_msq")
     done = helpers.run(["sh", "-c", f'exec "$@" {redirection}', "sh", *guichet.client_command()], stdin="0\n")
-    assert done.returncode in (0, 1), done
+    assert done.returncode in (0, 1, 3), done
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
 
@@ -164,7 +172,8 @@ def test_leaving_by_a_key(server: helpers.Servers, question: str, key: str, code
         person.expect("Votre choix : ")
         person.type("2\n0\n")
         person.expect("Nombre de places à réserver : ")
-        person.type(key)
+        # Again if need be, as a person would: a signal that comes between the prompt and read(2) is only seen after it.
+        helpers.eventually(lambda: person.pressed(key), "the end of the client")
         assert person.end() == code
         with contextlib.suppress(AssertionError):
             assert "Traceback" not in person.expect("Traceback")
@@ -187,6 +196,6 @@ def test_the_server_goes_away(server: helpers.Servers, question: str, number: si
             helpers.eventually(lambda pid=pid: helpers.is_gone(pid), "the server's end")  # type: ignore[misc]
         output = client.communicate(b"2\n0\n1\nn\n", timeout=helpers.DEADLINE)[0].decode()
     assert client.returncode == 3, output
-    assert "Erreur : " in output
+    assert re.search("le serveur (s'est arrêté|a fermé la connexion)|pas de réponse du serveur", output)
     assert "Traceback" not in output
     assert helpers.places_in_file(guichet.directory, 0) == 120
