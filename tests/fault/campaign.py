@@ -85,6 +85,10 @@ class Clients:
         goal = self._answers() + count
         return lambda: self._answers() >= goal
 
+    def all_answered(self) -> bool:
+        """Say whether each of them has had an answer."""
+        return all(Path(log).exists() and b'"ret"' in Path(log).read_bytes() for log in self.logs)
+
     def _answers(self) -> int:
         return sum(Path(log).read_bytes().count(b'"ret"') for log in self.logs if Path(log).exists())
 

@@ -145,7 +145,7 @@ def test_floods_soak(
     name: str,
 ) -> None:
     """Every flood, under more honest requests."""
-    floods([name], server, queue_question, hostile, attack, clients, rng, ledger, 40)
+    floods([name], server, queue_question, hostile, attack, clients, rng, ledger, 15)
 
 
 def wild(

@@ -18,7 +18,7 @@ from tests.fault import campaign
 from tests.fault.campaign import PLENTY, Clients
 from tests.fault.ledger import Ledger
 
-SHORT, LONG = 6, 250  # rounds
+SHORT, LONG = 6, 220  # rounds
 
 
 def start_clients(clients: Clients, guichet: ServerProcess, choice: random.Random, c: Path | None) -> None:
@@ -136,5 +136,5 @@ def test_kill_rounds_soak(
     c_programs: Path,
     ledger: Ledger,
 ) -> None:
-    """The same, 250 times."""
+    """The same, 220 times."""
     campaign_of_kills(LONG, server, question, directory, clients, rng, c_programs, ledger)
