@@ -83,7 +83,7 @@ def _changed(table: bytes, options: Namespace) -> bytes:
     try:
         return catalogue.parse([entry])[slot * RECORD_SIZE : (slot + 1) * RECORD_SIZE]
     except UsageError as error:
-        raise UsageError(f"case {slot} : {error}") from None
+        raise UsageError(str(error).replace("spectacle n° 1", f"case {slot}")) from None
 
 
 def _show(table: bytes, *, as_json: bool) -> None:

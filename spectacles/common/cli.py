@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 
 from spectacles import __version__
@@ -30,7 +31,6 @@ _FRENCH = {
     "options": "options",
     "positional arguments": "arguments",
     "show this help message and exit": "affiche cette aide et quitte",
-    "show program's version number and exit": "affiche la version et quitte",
     "unrecognized arguments: %s": "arguments inconnus : %s",
     "the following arguments are required: %s": "il manque : %s",
     "argument %(argument_name)s: %(message)s": "%(argument_name)s : %(message)s",
@@ -61,14 +61,22 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{self.prog} : {message} (--help pour l'aide)\n")
 
 
+def parse_integer(text: str) -> int | None:
+    """Return the number that `text` writes in decimal or, after 0x, in hexadecimal; None for anything else."""
+    found = re.fullmatch(r"\s*([+-]?)(0x[0-9a-f]+|[0-9]+)\s*", text, re.ASCII | re.IGNORECASE)
+    if not found:
+        return None
+    digits = found[2]
+    return int(found[1] + digits, 16 if digits[:2].lower() == "0x" else 10)
+
+
 def integer(low: int, high: int) -> Callable[[str], int]:
     """Return a converter of decimal or 0x numbers from `low` to `high`, for argparse."""
 
     def convert(text: str) -> int:
-        try:
-            value = int(text, 0) if text.strip().lower().lstrip("+-").startswith("0x") else int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"« {text} » n'est pas un entier") from None
+        value = parse_integer(text)
+        if value is None:
+            raise argparse.ArgumentTypeError(f"« {text} » n'est pas un entier")
         if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"{value} n'est pas entre {low} et {high}")
         return value
@@ -140,7 +148,9 @@ def server_parser(module: str, summary: str, *, queue: bool = True) -> Parser:
         epilog=f"exemple : {command} --dir /tmp/guichet --log-level warning\n"
         "fin : Ctrl-C. Code de sortie : 0 arrêt demandé, 1 panne, 2 usage, 3 déjà un serveur.",
     )
-    parser.add_argument("--version", action="version", version=f"spectacles {__version__}")
+    parser.add_argument(
+        "--version", action="version", version=f"spectacles {__version__}", help="affiche la version et quitte"
+    )
     add_directory(parser)
     if queue:
         add_addresses(parser)
@@ -211,7 +221,9 @@ def client_parser(module: str, summary: str, *, queue: bool = True) -> Parser:
         f"           {command} reserve 0 2        une réservation\n"
         "code de sortie : 0 fait, 1 refusé, 2 usage, 3 pas de serveur ou pas de réponse.",
     )
-    parser.add_argument("--version", action="version", version=f"spectacles {__version__}")
+    parser.add_argument(
+        "--version", action="version", version=f"spectacles {__version__}", help="affiche la version et quitte"
+    )
     add_directory(parser)
     if queue:
         add_addresses(parser)
@@ -220,11 +232,13 @@ def client_parser(module: str, summary: str, *, queue: bool = True) -> Parser:
     )
     parser.add_argument("--json", action="store_true", help="une réponse pour les machines (avec une commande)")
     commands = parser.add_subparsers(dest="command", metavar="commande", title="commandes (sans commande : le menu)")
-    commands.add_parser("list", help="tous les spectacles", prog=f"{command} list")
+    list_ = commands.add_parser("list", help="tous les spectacles", prog=f"{command} list")
     consult = commands.add_parser("consult", help="les places d'un spectacle", prog=f"{command} consult")
     reserve = commands.add_parser("reserve", help="réserver des places", prog=f"{command} reserve")
     for command_parser in (consult, reserve):
         command_parser.add_argument("show", type=c_int, metavar="SPECTACLE", help="numéro entre crochets, 0 à 9")
+    for command_parser in (list_, consult, reserve):  # --json is taken after the command too
+        command_parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     reserve.add_argument("seats", type=c_int, metavar="PLACES", help="nombre de places")
     return parser
 

@@ -192,12 +192,16 @@ def program(main: Callable[[list[str] | None], int | None]) -> Program:
     def run(argv: list[str] | None = None) -> int:
         _open_standard_descriptors()
         try:
-            return main(argv) or EXIT_DONE
+            code = main(argv) or EXIT_DONE
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return code
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
         except SpectaclesError as error:
             message, code = str(error), error.exit_code
         except OSError as error:
+            _silence_stdout()
             message, code = reason(error), EXIT_FAILED
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
@@ -209,6 +213,18 @@ def program(main: Callable[[list[str] | None], int | None]) -> Program:
 
     run.__doc__ = main.__doc__
     return run
+
+
+def _silence_stdout() -> None:
+    # If it is standard output that failed, the interpreter must not try once more when it ends.
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stdout is not None:
+            try:
+                sys.stdout.flush()
+            except OSError:
+                fd = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(fd, sys.stdout.fileno())
+                os.close(fd)
 
 
 def _open_standard_descriptors() -> None:

@@ -7,9 +7,11 @@ file can be shared: several processes append to it, one write per line, and rota
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
+import stat
 import sys
 import traceback
 
@@ -40,6 +42,14 @@ def reservation(client: object, show: int, seats: int, left: int) -> None:
         info("[RESERVATION] client %s : %d place(s) du spectacle %d, reste %d", client, seats, show, left)
     else:
         info("[RESERVATION] client %s : %d place(s) du spectacle %d, refusé", client, seats, show)
+
+
+def consultation(client: object, show: int, places: int) -> None:
+    """Log a consultation of one show; `places` is what SpectacleTable.consult() returned."""
+    if places >= 0:
+        info("[CONSULTATION] client %s : spectacle %d, %d places", client, show, places)
+    else:
+        info("[CONSULTATION] client %s : spectacle %d inexistant", client, show)
 
 
 def announce(message: str) -> None:
@@ -97,8 +107,13 @@ class _Handler(logging.Handler):
             os.close(self._file)
 
     def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(self._name, flags, 0o600, dir_fd=self._directory)
+        # O_NONBLOCK: a FIFO planted in its place must not stop the server, and is then refused.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(self._name, flags, 0o600, dir_fd=self._directory)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "ce n'est pas un fichier ordinaire", self._name)
+        return fd
 
     def _rotate(self) -> None:
         fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._directory)

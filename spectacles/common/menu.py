@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 
-from spectacles.common.cli import stdout_is_closed
+from spectacles.common.cli import parse_integer, stdout_is_closed
 from spectacles.common.errors import EXIT_DONE, EXIT_REFUSED, NoServerError, RefusedError, reason
 from spectacles.common.spectacle import INT_MAX, REFUSED
 
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 def run(session: Session, options: Namespace) -> int:
     """Run the command of `options`, or the menu without one. Return the exit code. Raises NoServerError."""
     try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "sortie fermée")
         if options.command is None:
             return _menu(session)
         code, text = _command(session, options)
-        if sys.stdout is None:
-            raise OSError(errno.EBADF, "sortie fermée")
         print(text, flush=True)
         return code
     except OSError as error:  # of standard output: what befalls a session is a NoServerError
@@ -111,6 +111,9 @@ def _menu(session: Session) -> int:
         except EOFError:
             print("\nFin de l'entrée, au revoir.")
             return EXIT_DONE
+        except KeyboardInterrupt:
+            print()
+            raise
         except NoServerError as error:
             reconnect = getattr(session, "reconnect", None)
             if reconnect is None:
@@ -164,14 +167,15 @@ def _ask(prompt: str) -> str:
         return input(prompt).strip()
     except UnicodeDecodeError:
         return ""
+    except RuntimeError:  # standard input was closed from the start
+        raise EOFError from None
 
 
 def _ask_number(prompt: str) -> int:
     text = _ask(prompt)
-    try:
-        number = int(text)
-    except ValueError:
-        raise RefusedError(f"Choix invalide : « {text} » n'est pas un nombre") from None
+    number = parse_integer(text)
+    if number is None:
+        raise RefusedError(f"Choix invalide : « {text} » n'est pas un nombre")
     if not -INT_MAX - 1 <= number <= INT_MAX:
         raise RefusedError(f"Choix invalide : {text} dépasse un entier du C")
     return number

@@ -112,6 +112,7 @@ class ServerPipes:
             whole = len(fds) == 1 or all(poll.poll(HALF_TIMEOUT * 1000) for poll in waiting)
             fcntl.flock(turn, fcntl.LOCK_EX)  # blocks while a new client sweeps
             try:
+                whole = whole or all(poll.poll(0) for poll in waiting)  # the other half came at the last moment
                 words = [_read(fd) for fd in fds] if whole else [b""]
                 if all(len(word) == PIPE_INT.size for word in words):
                     show, seats = (*(PIPE_INT.unpack(word)[0] for word in words), 0)[:2]

@@ -37,7 +37,7 @@ def answer(table: SpectacleTable, request: Request) -> bytes:
     kind, client, show, seats = request
     if kind == LIST:
         places = table.consult(show)
-        log.info("[CONSULTATION] client %s : spectacle %d, %d places", client, show, places)
+        log.consultation(client, show, places)
         return PIPE_INT.pack(places)
     left = table.reserve(show, seats)
     log.reservation(client, show, seats, left)

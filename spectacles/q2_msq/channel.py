@@ -4,9 +4,11 @@ Requests have type 1 or 2; a reply has its client's PID as type. Everybody write
 client can take the room that all the others need (defects 11 to 15). What keeps the queue flowing:
 
 * the server never blocks in msgsnd(2);
-* a part of the queue is kept for replies: the limit that clients meet (msg_qbytes) is lower than the one that the
-  server raises, for the length of one msgsnd, when it needs to;
-* when even that is full the server takes everything out, keeps what somebody can still want, and puts that back;
+* when there is no room it closes the gate (msg_qbytes, the limit of the queue, set to next to nothing: nobody else can
+  send), takes everything out, keeps what somebody can still want, puts that back, and opens the gate. A client waits
+  for one answer at a time, so of each process it keeps one request of a kind and one reply; nothing of the dead, and
+  nothing of a process that asks over and over without reading;
+* when live clients' replies alone fill it, it gives them time to read before it drops the oldest;
 * a client that has died is noticed at once (pidfd_open(2)), and its unread reply removed before its PID is used again.
 """
 
@@ -22,13 +24,14 @@ import signal
 import struct
 import threading
 import time
+from collections import deque
 from functools import partial
 
 import sysv_ipc
 
 from spectacles.common import log
 from spectacles.common.directory import process_exists
-from spectacles.common.errors import NoServerError, SpectaclesError
+from spectacles.common.errors import NoServerError, SpectaclesError, reason
 from spectacles.common.lifecycle import raise_descriptor_limit
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REPLY, RESERV_REQUEST
 
@@ -42,12 +45,21 @@ if TYPE_CHECKING:
     from spectacles.common.protocol import Request
 
     T = TypeVar("T")
+    Message = tuple[bytes, int]  # body, type: as sysv_ipc returns them
 
 ANY = -RESERV  # msgrcv(2): the first message of the lowest type up to 2, so never a reply (defect 15)
 FIRST_PID = RESERV + 1  # a reply to PID 1 or 2 would be taken for a request (defect 13)
 FAIRNESS = 8  # consultations that ANY takes in a row before it looks for a reservation
+PATIENCE = 0.25  # seconds that live clients get to read what fills the queue...
+PATIENCE_IN_A_FLOOD = 0.02  # ...when it was so a moment ago...
+CALM = 1.0  # ...less than this many seconds
+PAUSE = 0.001  # seconds between two looks meanwhile, or that the gate stays as it is
+MAX_ASKED = 3  # requests of a kind that one process may have in a full queue, be it impatient
 DRAIN_TIMEOUT = 0.2  # seconds that clients get, when the server stops, to fetch what it has sent them
 WATCHED_MARGIN = 64  # descriptors left for everything else than watching clients
+
+REQUEST_SIZES = {(LIST, LIST_REQUEST.size), (RESERV, RESERV_REQUEST.size)}
+REPLY_SIZES = {LIST_REPLY.size, RESERV_REPLY.size}
 
 _PID = struct.Struct("<i")
 
@@ -75,8 +87,7 @@ class ServerQueue:
         self._queue = self._create(key, mode)
         self._send = self._queue.send
         self._limit = _kernel_limit("msgmnb")  # bytes, all that an ordinary user may set
-        self._limit_for_clients = self._limit * 3 // 4
-        self._queue.max_size = self._limit_for_clients
+        self._queue.max_size = self._limit
         self.closing = False
         self._in_a_row = 0
         self._thread_lock = threading.Lock()
@@ -91,9 +102,15 @@ class ServerQueue:
         self._epoll = select.epoll()
         self._epoll.register(self._notes[0], select.EPOLLIN)
         self._was_full = False
+        self._flooders: set[int] = set()  # PIDs that asked over and over without reading, when last looked at
+        self._dropped = 0  # messages not yet spoken of in the log
+        self._dropped_at = self._evicted_at = float("-inf")
 
     def __enter__(self) -> ServerQueue:
-        self._sort()  # what a dead server left: requests of live clients will be served
+        # What a dead server left: requests of live clients will be served, and replies to them watched over.
+        for type_ in self._make_room():
+            if type_ >= FIRST_PID:
+                self._note(type_)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -141,7 +158,8 @@ class ServerQueue:
         try:
             self._send(body, False, client)
         except sysv_ipc.BusyError:
-            self._reply_when_full(client, body)
+            if client not in self._flooders:
+                self._make_room((body, client))
         self.served[0] = 1
         # After the send: whatever the main thread does about the death of this client, it does it later than that.
         if not self._noted[client]:
@@ -156,16 +174,21 @@ class ServerQueue:
 
         Raises SpectaclesError when the queue has been removed.
         """
-        for fd, _ in self._epoll.poll(0):
-            if fd == self._notes[0]:
-                self._watch()
-            else:
-                self._forget(fd)
         try:
+            for fd, _ in self._epoll.poll(0):
+                if fd == self._notes[0]:
+                    self._watch()
+                else:
+                    self._take_back(self._forget(fd))
             # Full twice in a row is not a busy moment: nobody is reading what is there.
             full = self._queue.current_messages > 0 and not self._has_room()
-            if full and self._was_full:
-                self._sort()
+            deadline = time.monotonic() + PATIENCE
+            while full and self._was_full and not self.closing and time.monotonic() < deadline:
+                self._make_room()
+                time.sleep(PAUSE)  # who waited to send can, before what flooded the queue floods it again
+                full = not self._has_room()
+            if not full:
+                self._flooders.clear()
             self._was_full = full
             return None
         except (sysv_ipc.ExistentialError, OSError) as error:
@@ -173,8 +196,7 @@ class ServerQueue:
 
     def recover(self) -> None:
         """Put right what a child killed while it made room may have left. The caller makes sure that none is alive."""
-        self._queue.max_size = self._limit_for_clients
-        self._sort()
+        self._make_room()
 
     def stop(self) -> None:
         """End requests() after the request in hand. Safe in a signal handler; a blocked receive needs a signal too."""
@@ -191,29 +213,40 @@ class ServerQueue:
 
     # The queue is full
 
-    def _reply_when_full(self, client: int, body: bytes) -> None:
-        self._take_back(client)  # its last reply, unread: a client waits for one answer at a time
-        if self._send_raised(client, body):
-            return
-        self._sort()
-        if not self._send_raised(client, body):
-            log.warning("[INFO] file pleine, réponse au client %d abandonnée", client)
+    def _make_room(self, reply: Message | None = None) -> list[int]:
+        """Sort the queue out, send `reply` first if there is one, and return the types of what was put back.
 
-    def _send_raised(self, type_: int, body: bytes) -> bool:
-        """Send with the limit raised to all that the kernel gives. Return False if there is no room even then."""
-        with self._making_room():
-            self._queue.max_size = self._limit
-            try:
-                self._queue.send(body, False, type_)
-                return True
-            except sysv_ipc.BusyError:
-                return False
-            finally:
-                self._queue.max_size = self._limit_for_clients
+        Blocks while live clients' replies leave no room, PATIENCE at most; then the oldest of them are dropped.
+        """
+        with self._alone():
+            if reply is not None:
+                if reply[1] in self._flooders:
+                    return []
+                with contextlib.suppress(sysv_ipc.BusyError):
+                    self._send(reply[0], False, reply[1])  # while we waited for our turn another made room
+                    return []
+            calm = time.monotonic() - self._evicted_at > CALM
+            deadline = time.monotonic() + (PATIENCE if calm else PATIENCE_IN_A_FLOOD)
+            needed = 0 if reply else LIST_REPLY.size
+            while True:
+                self._queue.max_size = 1  # the gate is closed
+                messages = self._take_all()
+                kept = self._wanted(messages, reply)
+                if sum(len(body) for body, _ in kept) + needed <= self._limit:
+                    break
+                if time.monotonic() >= deadline:
+                    kept = self._newest(kept)
+                    self._evicted_at = time.monotonic()
+                    break
+                self._put_back([message for message in kept if message is not reply])
+                time.sleep(PAUSE)
+            lost = self._put_back(kept)
+        self._tell(len(messages) + (reply is not None) - len(kept) + lost)
+        return [type_ for _, type_ in kept]
 
     @contextlib.contextmanager
-    def _making_room(self) -> Iterator[None]:
-        """Keep other workers, threads or processes, from moving the limit. The kernel frees the lock of the dead."""
+    def _alone(self) -> Iterator[None]:
+        """Keep other workers, threads or processes, from moving the gate. The kernel frees the lock of the dead."""
         with self._thread_lock:
             fcntl.lockf(self._process_lock, fcntl.LOCK_EX)
             try:
@@ -221,42 +254,102 @@ class ServerQueue:
             finally:
                 fcntl.lockf(self._process_lock, fcntl.LOCK_UN)
 
-    def _sort(self) -> None:
-        """Take every message out, drop what nobody can want, and put the rest back in order. Bounded by the queue."""
-        with self._making_room():
-            self._queue.max_size = 1  # nobody else sends meanwhile
-            messages: list[tuple[bytes, int]] = []
-            with contextlib.suppress(sysv_ipc.BusyError):
-                while len(messages) < self._limit:
-                    messages.append(self._queue.receive(False, 0))
-            kept = self._wanted(messages)
-            self._queue.max_size = self._limit
-            for body, type_ in kept:
-                with contextlib.suppress(sysv_ipc.BusyError):
-                    self._queue.send(body, False, type_)
-            self._queue.max_size = self._limit_for_clients
-        if len(kept) < len(messages):
-            log.warning("[INFO] file encombrée : %d messages écartés, %d gardés", len(messages) - len(kept), len(kept))
+    def _take_all(self) -> list[Message]:
+        """Take out all that is there now. Behind a closed gate, empty messages still come in, one after the other."""
+        messages: list[Message] = []
+        with contextlib.suppress(sysv_ipc.BusyError):
+            messages.extend(self._queue.receive(False, 0) for _ in range(self._queue.current_messages))
+        return messages
 
-    def _wanted(self, messages: list[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
-        """Return the requests that are well formed and the newest replies to live clients, half the queue at most."""
-        kept = []
+    def _wanted(self, messages: list[Message], reply: Message | None) -> list[Message]:
+        """Return `reply` and what is worth keeping of `messages`, in order."""
+        asked: dict[tuple[int, int], int] = {}  # (kind, client) -> requests
+        for body, type_ in messages:
+            if (type_, len(body)) in REQUEST_SIZES:
+                asker = (type_, _PID.unpack_from(body)[0])
+                asked[asker] = asked.get(asker, 0) + 1
+        flooders = {client for (_, client), count in asked.items() if count > MAX_ASKED}
+        self._flooders |= flooders
+        alive: dict[int, bool] = {}
+        kept: dict[tuple[int, int, int], Message] = {}
+        for message in [*messages, *([reply] if reply else [])]:
+            body, type_ = message
+            if (type_, len(body)) in REQUEST_SIZES:
+                client = _PID.unpack_from(body)[0]
+                place = (type_, client, 0)
+            elif type_ >= FIRST_PID and len(body) in REPLY_SIZES:
+                client = type_
+                place = (0, client, len(body))
+            else:
+                continue
+            if client not in alive:
+                known = FIRST_PID <= client < len(self._noted)
+                alive[client] = known and client not in flooders and process_exists(client)
+            if alive[client] and not (type_ < FIRST_PID and place in kept):
+                kept[place] = message  # the first of its requests, the last of its replies
+        return list(kept.values())
+
+    def _newest(self, kept: list[Message]) -> list[Message]:
+        """Return the requests of `kept`, and its newest replies that fill half of the queue at most."""
         room = self._limit // 2
-        seen = set()
-        for body, type_ in reversed(messages):
-            request = (type_, len(body)) in ((LIST, LIST_REQUEST.size), (RESERV, RESERV_REQUEST.size))
-            reply = type_ >= FIRST_PID and len(body) in (LIST_REPLY.size, RESERV_REPLY.size)
-            if not request and not (reply and (type_, len(body)) not in seen and room >= len(body)):
-                continue
-            client = _PID.unpack_from(body)[0] if request else type_
-            if client < FIRST_PID or not process_exists(client):
-                continue
-            if reply:
+        left = []
+        for body, type_ in reversed(kept):
+            if type_ >= FIRST_PID:
                 room -= len(body)
-                seen.add((type_, len(body)))
-            kept.append((body, type_))
-        kept.reverse()
-        return kept
+            if type_ < FIRST_PID or room >= 0:
+                left.append((body, type_))
+        return left[::-1]
+
+    def _put_back(self, messages: list[Message]) -> int:
+        """Open the gate, send `messages` into the empty queue, return how many were lost. Blocks, PATIENCE at most."""
+        waiting = deque(messages)
+        self._queue.max_size = self._limit
+        with contextlib.suppress(sysv_ipc.BusyError):
+            while waiting:
+                self._queue.send(waiting[0][0], False, waiting[0][1])
+                waiting.popleft()
+        deadline = time.monotonic() + PATIENCE
+        while waiting and time.monotonic() < deadline:
+            self._put_back_in_line(waiting, deadline)
+        self._queue.max_size = self._limit
+        return len(waiting)
+
+    def _put_back_in_line(self, waiting: deque[Message], deadline: float) -> None:
+        """Send what is `waiting` while others are faster than us through the open gate.
+
+        Opening it wakes those blocked in msgsnd(2), and they take our processor before we have sent anything. So we
+        block in msgsnd too, and are woken with them, while another thread opens and closes the gate.
+        """
+        done = threading.Event()
+        keeper = threading.Thread(target=self._keep_gate, args=(waiting, done, threading.get_ident(), deadline))
+        keeper.start()
+        try:
+            while waiting and time.monotonic() < deadline:
+                body, type_ = waiting[0]
+                with contextlib.suppress(sysv_ipc.Error):  # interrupted: it is late, or the server stops
+                    self._queue.send(body, True, type_)  # blocks
+                    waiting.popleft()
+        finally:
+            done.set()
+            keeper.join()
+
+    def _keep_gate(self, waiting: deque[Message], done: threading.Event, sender: int, deadline: float) -> None:
+        while not done.is_set() and time.monotonic() < deadline:
+            self._queue.max_size = 1
+            waiting.extend(self._wanted(self._take_all(), None))  # honest requests that came in with the others
+            if not done.wait(PAUSE):
+                self._queue.max_size = self._limit
+                done.wait(PAUSE)
+        while not done.wait(PAUSE):
+            signal.pthread_kill(sender, signal.SIGUSR1)
+
+    def _tell(self, dropped: int) -> None:
+        """Log how many messages were dropped, once in a while: a flood must not become a flood of lines."""
+        self._dropped += dropped
+        now = time.monotonic()
+        if self._dropped and now - self._dropped_at > CALM:
+            log.warning("[INFO] file encombrée : %d messages écartés", self._dropped)
+            self._dropped, self._dropped_at = 0, now
 
     def _has_room(self) -> bool:
         """Say whether the largest reply would fit, by sending one to oneself."""
@@ -270,7 +363,7 @@ class ServerQueue:
 
     def _take_back(self, type_: int) -> None:
         with contextlib.suppress(sysv_ipc.BusyError):
-            while True:
+            for _ in range(self._limit):  # a flood of this type must not keep us here
                 self._queue.receive(False, type_)
 
     # Clients die
@@ -288,27 +381,31 @@ class ServerQueue:
                 self._forget(next(iter(self._watched)))
             try:
                 fd = os.pidfd_open(client)
-            except OSError:  # dead already
+            except ProcessLookupError:
                 self._noted[client] = 0
                 self._take_back(client)
+                continue
+            except OSError as error:  # no descriptors left, say: its next reply will try again
+                self._noted[client] = 0
+                log.warning("[INFO] client %d non surveillé : %s", client, reason(error))
                 continue
             self._watched[fd] = client
             self._epoll.register(fd, select.EPOLLIN)
 
-    def _forget(self, fd: int) -> None:
+    def _forget(self, fd: int) -> int:
         client = self._watched.pop(fd)
         self._epoll.unregister(fd)  # closing is not enough where children have inherited it, epoll(7)
         os.close(fd)
         self._noted[client] = 0
-        with contextlib.suppress(sysv_ipc.ExistentialError, OSError):
-            self._take_back(client)
+        return client
 
     # From beginning to end
 
     def _create(self, key: int, mode: int) -> sysv_ipc.MessageQueue:
         try:
             queue = _open(key, sysv_ipc.IPC_CREAT, mode)
-            if queue.uid != os.geteuid():
+            # Its creator keeps an owner's rights even after giving it away, msgctl(2).
+            if (queue.uid, queue.cuid) != (os.geteuid(), os.geteuid()):
                 raise sysv_ipc.PermissionsError
             queue.mode = mode
         except sysv_ipc.PermissionsError:
@@ -346,12 +443,13 @@ class ClientQueue:
             raise NoServerError(f"aucun serveur : la file {key:#x} n'existe pas") from None
         except sysv_ipc.PermissionsError:
             raise NoServerError(f"la file {key:#x} est à un autre utilisateur, droits insuffisants") from None
+        self._previous_handler = signal.signal(signal.SIGALRM, _interrupt)
 
     def __enter__(self) -> ClientQueue:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass  # the queue is the server's
+        signal.signal(signal.SIGALRM, self._previous_handler)  # the queue itself is the server's
 
     def exchange(self, kind: int, body: bytes, reply_size: int) -> bytes:
         """Send a request of type `kind` and return the reply of `reply_size` bytes. Blocks, `timeout` at most.
@@ -359,7 +457,6 @@ class ClientQueue:
         Raises NoServerError: no answer in time (the request may have been served), or the server has gone.
         """
         deadline = time.monotonic() + self._timeout
-        previous = signal.signal(signal.SIGALRM, _interrupt)
         # Again and again: the first may come just before the call that it is to interrupt.
         signal.setitimer(signal.ITIMER_REAL, self._timeout, 0.05)
         try:
@@ -373,7 +470,6 @@ class ClientQueue:
             raise NoServerError("le serveur s'est arrêté") from None
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, previous)
 
     def _until(self, deadline: float, call: Callable[[], T]) -> T:
         while True:

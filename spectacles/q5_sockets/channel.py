@@ -183,7 +183,10 @@ class Connection:
             _set_timeout(self._socket, socket.SO_RCVTIMEO, min(HANDSHAKE_TIMEOUT, self._idle_timeout))
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
-                self._socket = self._tls.wrap_socket(self._socket, server_side=True)
+                # Wrapped first, so that stop() can reach a client that takes its time over the handshake.
+                wrapped = self._tls.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
+                self._socket = wrapped
+                wrapped.do_handshake()
             _set_timeout(self._socket, socket.SO_RCVTIMEO, self._idle_timeout)
         except OSError as error:  # ssl.SSLError is one
             self._why = f"déconnecté, TLS refusé ({tls_reason(error)})" if self._tls else "déconnecté"
@@ -313,6 +316,7 @@ class ClientConnection:
         self._options = options
         self._tls = _client_tls(options)
         self._socket: socket.socket | None = None
+        self._answered = False
         self.connect()
 
     def __enter__(self) -> ClientConnection:
@@ -374,12 +378,15 @@ class ClientConnection:
             raise NoServerError(f"pas de réponse du serveur en {self._options.timeout:g} s") from None
         except OSError as error:
             self.close()
-            why = _explain(error) if self._tls is not None else reason(error)
-            raise NoServerError(f"le serveur s'est arrêté ({why})") from None
+            if self._tls is not None:
+                raise NoServerError(_explain(error)) from None
+            hint = "" if self._answered else " ; ce port attend peut-être TLS (--tls)"
+            raise NoServerError(f"le serveur a coupé la connexion{hint}") from None
         if len(reply) < reply_size:
             self.close()
-            hint = " (ce port attend peut-être TLS : --tls)" if reply[:2] == b"\x15\x03" else ""
+            hint = "" if self._answered or self._tls else " ; ce port attend peut-être TLS (--tls)"
             raise NoServerError(f"le serveur a fermé la connexion{hint}")
+        self._answered = True
         return reply
 
 
