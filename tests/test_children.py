@@ -145,3 +145,26 @@ def test_stop_right_after_a_death(server: helpers.Servers, forking_question: str
     guichet = server(forking_question)
     os.kill(worker(guichet, 0), signal.SIGKILL)
     assert guichet.stop(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize("whole_group", [True, False], ids=["group", "parent"])
+def test_request_in_hand_is_finished(server: helpers.Servers, forking_question: str, whole_group: bool) -> None:
+    """Ctrl-C while a child has a reservation in hand: acknowledged, in the file, and only then the end.
+
+    (With SIGINT left to its default in the children, the client gets no answer.)
+    """
+    guichet = server(forking_question)
+    held = semaphore(guichet)
+    held.acquire(helpers.DEADLINE)
+    with helpers.background(guichet.client_command("reserve", "0", "1")) as client:
+        helpers.eventually(
+            lambda: any(blocked_in(pid, "futex") for pid in children(guichet.pid)), "the request in hand"
+        )
+        (os.killpg if whole_group else os.kill)(guichet.pid, signal.SIGINT)
+        guichet.wait_for("Arrêt")
+        held.release()
+        held.close()
+        output = client.communicate(timeout=helpers.DEADLINE)[0].decode()
+    assert (client.returncode, output) == (0, "Réservation OK\n")
+    assert guichet.process.wait(helpers.DEADLINE) == 0
+    assert helpers.places_in_file(guichet.directory, 0) == 119

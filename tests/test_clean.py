@@ -120,25 +120,31 @@ def test_memory_that_somebody_uses(directory: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make objects of another user")
-def test_never_touches_what_another_user_owns(directory: Path) -> None:
-    """Even as root, who could. (Fails without the look at the owner.)"""
+@pytest.mark.parametrize("foreign", ["--key", "--shm-key", "--sem-name"])
+def test_never_touches_what_another_user_owns(directory: Path, foreign: str) -> None:
+    """Neither clean nor a server, even as root, who could. (Fails without the look at the owner, in either.)"""
     names = helpers.fresh_names("q2_msq")
-    queue = sysv_ipc.MessageQueue(int(names[1], 0), sysv_ipc.IPC_CREX)
-    memory = sysv_ipc.SharedMemory(int(names[3], 0), sysv_ipc.IPC_CREX, size=720)
-    posix_ipc.Semaphore(names[5], posix_ipc.O_CREX, initial_value=1).close()
-    semaphore = Path(f"/dev/shm/sem.{names[5][1:]}")
-    memory.detach()
-    queue.uid = memory.uid = 65534
-    os.chown(semaphore, 65534, 65534)
+    value = names[names.index(foreign) + 1]
+    if foreign == "--key":
+        queue = sysv_ipc.MessageQueue(int(value, 0), sysv_ipc.IPC_CREX)
+        queue.uid = 65534
+    elif foreign == "--shm-key":
+        memory = sysv_ipc.SharedMemory(int(value, 0), sysv_ipc.IPC_CREX, size=720)
+        memory.uid = 65534
+        memory.detach()
+    else:
+        posix_ipc.Semaphore(value, posix_ipc.O_CREX, initial_value=1).close()
+        os.chown(f"/dev/shm/sem.{value[1:]}", 65534, 65534)
     before = helpers.own_objects()
     try:
         done = clean(directory, *names)
         assert done.returncode == 1, done
-        assert done.stdout.count("autre utilisateur, laissé") == 3
+        assert done.stdout.count("autre utilisateur, laissé") == 1
         assert helpers.own_objects() == before
         server = helpers.run(helpers.server_command("q2_msq", "--dir", str(directory), *names))
         assert server.returncode == 1, server
         assert "autre utilisateur" in server.stderr
+        assert value in server.stderr
         assert helpers.own_objects() == before
     finally:
         helpers.remove_objects(before)

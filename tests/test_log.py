@@ -108,6 +108,8 @@ def test_rotation_by_many(logs: int, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0, 0]
     log.stop()
     os.close(logs)
+    rotated = [path.stat().st_size for path in (tmp_path / "logs").glob("essai.log.*")]
+    assert min(rotated) >= log.MAX_BYTES, "rotated by two at once"
     lines = [line for path in (tmp_path / "logs").iterdir() for line in path.read_text().splitlines()]
     assert all(LINE.fullmatch(line) for line in lines)
     found = sorted(tuple(int(word) for word in line.split()[-2:]) for line in lines)

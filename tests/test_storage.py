@@ -83,6 +83,21 @@ def changed(slot: int = 0, **fields: object) -> bytes:
     return bytes(table)
 
 
+def test_empty_slot_with_anything_in_it(server: helpers.Servers, question: str, directory: Path) -> None:
+    """The original leaves stack bytes in empty slots: seats found there are not sold (defect 5).
+
+    (Fails without the look at the id.)
+    """
+    path = file_of(directory)
+    path.write_bytes(changed(0, id=0, places=50))
+    guichet = server(question, directory=directory)
+    before = path.read_bytes()
+    done = guichet.client("reserve", "0", "1")
+    assert (done.returncode, done.stdout) == (1, "Réservation refusée\n")
+    assert guichet.client("consult", "0").stdout == "Spectacle inexistant\n"
+    assert path.read_bytes() == before
+
+
 IMPOSSIBLE = {
     "one byte": b"x",
     "one byte short": SAMPLE[:-1],
