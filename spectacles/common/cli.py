@@ -37,6 +37,7 @@ _FRENCH = {
     "invalid choice: %(value)r (choose from %(choices)s)": "choix invalide : %(value)r (parmi %(choices)s)",
     "invalid %(type)s value: %(value)r": "valeur invalide : %(value)r",
     "expected one argument": "une valeur attendue",
+    "expected at least one argument": "au moins une valeur attendue",
     "not allowed with argument %s": "incompatible avec %s",
     "one of the arguments %s is required": "il faut l'un de : %s",
     "ambiguous option: %(option)s could match %(matches)s": "option ambiguë : %(option)s (%(matches)s)",

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 import struct
 import time
 
@@ -81,7 +82,8 @@ class RunDirectory:
             self._lock()
         except OSError as error:
             self.close()
-            raise SpectaclesError(f"{self.path} : {reason(error)}") from error
+            error.filename = os.path.join(self.path, error.filename or "")
+            raise SpectaclesError(reason(error)) from error
         except SpectaclesError:
             self.close()
             raise
@@ -121,6 +123,8 @@ class RunDirectory:
             self._lock_fd = os.open(
                 LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self.fd
             )
+            if not stat.S_ISREG(os.fstat(self._lock_fd).st_mode):
+                raise OSError(errno.EINVAL, "ce n'est pas un fichier ordinaire", os.path.join(self.path, LOCK_NAME))
             try:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # The last holder may have removed the file between our open and our lock.

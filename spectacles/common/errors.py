@@ -45,6 +45,8 @@ def reason(error: BaseException) -> str:
     """Return what went wrong in an OSError, in French where it is common, with the file if it names one."""
     if not isinstance(error, OSError):
         return str(error)
+    if type(error).__name__ == "gaierror":  # its numbers are not errno's; named so that socket need not be imported
+        return f"nom introuvable ({error.strerror})"
     text = _FRENCH.get(error.errno or 0) or error.strerror or str(error)
     return f"{error.filename} : {text}" if error.filename else text
 

@@ -105,6 +105,7 @@ class SpectacleTable:
         self._buffer = memoryview(buffer)[:TABLE_SIZE]
         self._lock = lock
         self._store = store
+        self._not_undone: dict[int, bytes] = {}  # offset -> record
         self.reload()
 
     def reload(self) -> None:
@@ -139,6 +140,7 @@ class SpectacleTable:
             offset = show * RECORD_SIZE
             before = self._buffer[offset : offset + RECORD_SIZE].tobytes()
             try:
+                self._write_again()
                 ticket = self._store.write(offset, before[:_PLACES_OFFSET] + _PLACES.pack(left))
             except OSError as error:
                 self._undo(offset, before, error)
@@ -165,7 +167,18 @@ class SpectacleTable:
 
     def _undo(self, offset: int, record: bytes, error: OSError) -> None:
         log.error("[RESERVATION] écriture impossible, places rendues : %s", reason(error))
+        self._not_undone[offset] = record
         try:
-            self._store.write(offset, record)
+            self._write_again()
         except OSError as again:
-            log.error("[RESERVATION] retour en arrière impossible : %s", reason(again))
+            log.error("[RESERVATION] retour en arrière impossible, à refaire : %s", reason(again))
+
+    def _write_again(self) -> None:
+        """Write the records that a failed write left in doubt, before anything else is written."""
+        while self._not_undone:
+            offset, record = self._not_undone.popitem()
+            try:
+                self._store.write(offset, record)
+            except OSError:
+                self._not_undone.setdefault(offset, record)
+                raise

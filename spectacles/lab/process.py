@@ -112,10 +112,10 @@ class ServerProcess:
 
     def address(self) -> tuple[str, int]:
         """Return host and port of question 5, as printed."""
-        found = re.search(r"port (?:\[?([0-9a-f.:]+?)\]?:)?(\d+)\b", self.output)
+        found = re.search(r"port (?:(?:\[([0-9a-f:.]+)\]|([0-9.]+)):)?(\d+)\b", self.output)
         if not found:
             raise ServerError(f"no port printed\n{self.output}")
-        return found[1] or "127.0.0.1", int(found[2])
+        return found[1] or found[2] or "127.0.0.1", int(found[3])
 
     def client_options(self) -> list[str]:
         """Return the addressing options that a client needs to reach this server."""

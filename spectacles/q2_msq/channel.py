@@ -145,10 +145,10 @@ class ServerQueue:
                 request = (RESERV, *RESERV_REQUEST.unpack(body))
                 client = request[1]
             else:
-                log.warning("[INFO] message de type %d et de %d octets ignoré", type_, len(body))
+                self._tell(1, f"message de type {type_} et de {len(body)} octets")
                 continue
             if not FIRST_PID <= client < last_pid or not (noted[client] or process_exists(client)):
-                log.warning("[INFO] requête de type %d au nom du PID %d ignorée : aucun tel client", type_, client)
+                self._tell(1, f"requête de type {type_} du PID {client}, qui n'existe pas")
                 continue
             yield request
 
@@ -241,7 +241,7 @@ class ServerQueue:
                 self._put_back([message for message in kept if message is not reply])
                 time.sleep(PAUSE)
             lost = self._put_back(kept)
-        self._tell(len(messages) + (reply is not None) - len(kept) + lost)
+        self._tell(len(messages) + (reply is not None) - len(kept) + lost, "file pleine")
         return [type_ for _, type_ in kept]
 
     @contextlib.contextmanager
@@ -343,12 +343,12 @@ class ServerQueue:
         while not done.wait(PAUSE):
             signal.pthread_kill(sender, signal.SIGUSR1)
 
-    def _tell(self, dropped: int) -> None:
+    def _tell(self, dropped: int, why: str) -> None:
         """Log how many messages were dropped, once in a while: a flood must not become a flood of lines."""
         self._dropped += dropped
         now = time.monotonic()
         if self._dropped and now - self._dropped_at > CALM:
-            log.warning("[INFO] file encombrée : %d messages écartés", self._dropped)
+            log.warning("[INFO] %d message(s) écarté(s) de la file : %s", self._dropped, why)
             self._dropped, self._dropped_at = 0, now
 
     def _has_room(self) -> bool:

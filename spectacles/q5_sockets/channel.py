@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 BACKLOG = 1024  # connections that wait for accept(2); the kernel may lower it to net.core.somaxconn
 SEND_TIMEOUT = 10.0  # seconds that a client may leave no room for its replies
 HANDSHAKE_TIMEOUT = 5.0  # seconds
+LINGER = 1.0  # seconds that a client turned away gets to read why
 EVICTION_AGE = 1.0  # seconds without a request after which a connection may have to give way to a new one
 PAUSE = 0.05  # seconds before accept(2) is tried again without descriptors
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -74,7 +75,7 @@ class Listener:
         self._most = min(options.max_clients, max(raise_descriptor_limit() - 64, 1))
         self._connections: set[Connection] = set()
         self._lock = threading.Lock()
-        self._closing = False
+        self.closing = False
         self._crowded_at = float("-inf")
         family, address = _resolve(options.host, options.port, socket.AI_PASSIVE)[0]
         if options.port:
@@ -108,7 +109,7 @@ class Listener:
         When there are too many, or no descriptors are left, the one that has been silent for longest gives way; if none
         has been silent for EVICTION_AGE, the new one is turned away. Either is logged once per crowd, not per client.
         """
-        while not self._closing:
+        while not self.closing:
             try:
                 accepted, address = self._socket.accept()  # blocks
             except OSError as error:
@@ -117,8 +118,12 @@ class Listener:
                     time.sleep(PAUSE)
                 # Else the client has left already, accept(2), or stop() was called.
                 continue
-            connection = Connection(self, accepted, address_text(address), self._tls, self._idle_timeout)
             if len(self._connections) >= self._most and not self._make_room(f"{self._most} clients"):
+                accepted.close()
+                continue
+            try:
+                connection = Connection(self, accepted, address_text(address), self._tls, self._idle_timeout)
+            except OSError:  # gone already, found in preparing for TLS
                 accepted.close()
                 continue
             with self._lock:
@@ -139,7 +144,7 @@ class Listener:
 
     def stop(self) -> None:
         """End connections(), and the requests() of every connection after the request in hand."""
-        self._closing = True
+        self.closing = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # makes a blocked accept(2) fail
         with self._lock:
@@ -170,31 +175,37 @@ class Connection:
         self.client = client
         self.active_at = time.monotonic()  # when the last request was complete
         self._listener = listener
-        self._socket = accepted
+        # The handshake waits for the thread; but stop() must find the socket that is in it, which this call replaces.
+        self._socket = (
+            tls.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False) if tls is not None else accepted
+        )
         self._tls = tls
         self._idle_timeout = idle_timeout
         self._why = "déconnecté"
+        self._over = False
 
     def __enter__(self) -> Connection:
         """Log the connection and shake hands, in TLS. Blocks for HANDSHAKE_TIMEOUT at most; never raises."""
         log.info("[INFO] client %s connecté", self.client)
         try:
-            _set_timeout(self._socket, socket.SO_SNDTIMEO, min(SEND_TIMEOUT, self._idle_timeout))
-            _set_timeout(self._socket, socket.SO_RCVTIMEO, min(HANDSHAKE_TIMEOUT, self._idle_timeout))
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
-                # Wrapped first, so that stop() can reach a client that takes its time over the handshake.
-                wrapped = self._tls.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
-                self._socket = wrapped
-                wrapped.do_handshake()
-            _set_timeout(self._socket, socket.SO_RCVTIMEO, self._idle_timeout)
+            if self._tls is None:
+                _set_timeout(self._socket, socket.SO_SNDTIMEO, min(SEND_TIMEOUT, self._idle_timeout))
+                _set_timeout(self._socket, socket.SO_RCVTIMEO, self._idle_timeout)
+            else:
+                # Python's time limits: without them ssl waits on, whatever the kernel's say.
+                self._socket.settimeout(min(HANDSHAKE_TIMEOUT, self._idle_timeout))
+                self._socket.do_handshake()  # type: ignore[attr-defined]
         except OSError as error:  # ssl.SSLError is one
-            self._why = f"déconnecté, TLS refusé ({tls_reason(error)})" if self._tls else "déconnecté"
-            self._close()
+            if self._tls is not None:
+                self._why = f"déconnecté, TLS refusé ({tls_reason(error)})"
+                self._linger()
+            self._over = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        with contextlib.suppress(OSError):
+            self._socket.close()
         self._listener.left(self)
         log.info("[INFO] client %s %s", self.client, self._why)
 
@@ -203,13 +214,14 @@ class Connection:
 
         Ends, with the reason in the log, on an unknown request, on silence, and when the server stops.
         """
-        while frame := self._receive():
+        while not (self._over or self._listener.closing) and (frame := self._receive()):
             kind, show, seats = TCP_REQUEST.unpack(frame)
             self.active_at = time.monotonic()
             if kind not in (LIST, RESERV):
                 self._why = f"déconnecté, requête de type {kind} inconnue"
                 if frame[:2] == b"\x16\x03":
                     self._why += " (un client TLS sur un port en clair ?)"
+                self._linger()
                 return
             yield (kind, self.client, show, seats)
 
@@ -219,7 +231,7 @@ class Connection:
             self._socket.sendall(body)
         except OSError as error:  # a vanished client raises no SIGPIPE in Python (defect 19)
             self._why = "déconnecté, ne lit pas ses réponses" if _timed_out(error) else "disparu"
-            self.stop(socket.SHUT_RDWR)
+            self._over = True
 
     def stop(self, how: int = socket.SHUT_RD) -> None:
         """End requests() after the request in hand; with SHUT_RDWR, at once. For other threads."""
@@ -230,32 +242,38 @@ class Connection:
         """Return the 12 bytes of a request, b"" when there is none to come."""
         frame = b""
         try:
-            while len(frame) < TCP_REQUEST.size:
-                if self._tls is None:
-                    # One call however the bytes arrive, and one time limit for all of them.
-                    part = self._socket.recv(TCP_REQUEST.size - len(frame), socket.MSG_WAITALL)
-                else:
+            if self._tls is None:
+                # One call, and one time limit, however the bytes arrive: fewer come only at the end, or too late.
+                frame = self._socket.recv(TCP_REQUEST.size, socket.MSG_WAITALL)
+            else:
+                deadline = time.monotonic() + self._idle_timeout
+                while len(frame) < TCP_REQUEST.size:
+                    self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
                     part = self._socket.recv(TCP_REQUEST.size - len(frame))
-                if not part:
-                    break
-                frame += part
+                    if not part:
+                        break
+                    frame += part
+                self._socket.settimeout(min(SEND_TIMEOUT, self._idle_timeout))
         except OSError as error:
-            if self._socket.fileno() >= 0:  # else __enter__ has closed it, and said why
-                self._why = "déconnecté, trop longtemps silencieux" if _timed_out(error) else "disparu"
+            self._why = "déconnecté, trop longtemps silencieux" if _timed_out(error) else "disparu"
             return b""
         if 0 < len(frame) < TCP_REQUEST.size:
             self._why = f"déconnecté au milieu d'une requête ({len(frame)} octets)"
             return b""
         return frame
 
-    def _close(self) -> None:
+    def _linger(self) -> None:
+        """Let the client read what was sent last: close(2) with bytes unread would reset the connection at once."""
+        deadline = time.monotonic() + LINGER
         with contextlib.suppress(OSError):
-            self._socket.close()
+            self.stop(socket.SHUT_WR)
+            self._socket.settimeout(LINGER)
+            while time.monotonic() < deadline and socket.socket.recv(self._socket, 4096):
+                pass
 
 
 def _timed_out(error: OSError) -> bool:
-    # What SO_RCVTIMEO says: EAGAIN, or in TLS "want read".
-    return isinstance(error, BlockingIOError | TimeoutError) or type(error).__name__ == "SSLWantReadError"
+    return isinstance(error, BlockingIOError | TimeoutError)  # the first is what SO_RCVTIMEO says
 
 
 def tls_reason(error: Exception) -> str:
@@ -284,6 +302,8 @@ def _client_tls(options: Namespace) -> ssl.SSLContext | None:
         if options.ca or options.cert or options.key:
             raise UsageError("--ca, --cert et --key demandent --tls")
         return None
+    if options.key and not options.cert:
+        raise UsageError("--key demande --cert")
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the certificate and the host name
@@ -302,7 +322,8 @@ def _load(load, *paths: str | None) -> None:  # type: ignore[no-untyped-def]
         load(*paths)
     except (OSError, ValueError) as error:
         names = ", ".join(path for path in paths if path)
-        raise UsageError(f"{names} : certificat ou clef inutilisable ({tls_reason(error)})") from None
+        hint = " ; la clef manque ?" if "PEM lib" in str(error) and len(paths) == 2 and not paths[1] else ""
+        raise UsageError(f"{names} : certificat ou clef inutilisable ({tls_reason(error)}){hint}") from None
 
 
 class ClientConnection:
@@ -316,7 +337,7 @@ class ClientConnection:
         self._options = options
         self._tls = _client_tls(options)
         self._socket: socket.socket | None = None
-        self._answered = False
+        self._hint = ""  # what may be wrong when not even the first answer comes
         self.connect()
 
     def __enter__(self) -> ClientConnection:
@@ -344,6 +365,7 @@ class ClientConnection:
                 why = _explain(error) if self._tls is not None else reason(error)
             else:
                 self._socket = candidate
+                self._hint = "" if self._tls is not None else " ; trop de clients, ou ce port attend TLS (--tls) ?"
                 return
             candidate.close()
         raise NoServerError(f"aucun serveur : {where} : {why}")
@@ -379,14 +401,12 @@ class ClientConnection:
         except OSError as error:
             self.close()
             if self._tls is not None:
-                raise NoServerError(_explain(error)) from None
-            hint = "" if self._answered else " ; ce port attend peut-être TLS (--tls)"
-            raise NoServerError(f"le serveur a coupé la connexion{hint}") from None
+                raise NoServerError(f"connexion coupée par le serveur : {_explain(error)}") from None
+            raise NoServerError(f"le serveur a coupé la connexion ({reason(error)}){self._hint}") from None
         if len(reply) < reply_size:
             self.close()
-            hint = "" if self._answered or self._tls else " ; ce port attend peut-être TLS (--tls)"
-            raise NoServerError(f"le serveur a fermé la connexion{hint}")
-        self._answered = True
+            raise NoServerError(f"le serveur a fermé la connexion{self._hint}")
+        self._hint = ""
         return reply
 
 
@@ -400,6 +420,8 @@ def _explain(error: OSError) -> str:
         return "le serveur exige un certificat de client (--cert, --key)"
     if "UNKNOWN_CA" in said:
         return "le serveur ne connaît pas l'autorité du certificat de client"
+    if "DECODE_ERROR" in said:  # the alert that OpenSSL sends where its end of the connection was shut
+        return "connexion coupée"
     if isinstance(error, ssl.SSLEOFError | ConnectionResetError) or "WRONG_VERSION" in said or "RECORD" in said:
         return f"le serveur ne parle pas TLS, ou refuse ce client ({said})"
     return said

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 from spectacles.common import cli, menu
+from spectacles.common.errors import NoServerError
 from spectacles.common.lifecycle import program
 from spectacles.common.protocol import LIST, RESERV, TCP_REQUEST, TCP_RESERV_REPLY
 from spectacles.common.spectacle import REFUSED, TABLE_SIZE, Spectacle, unpack_table
@@ -33,7 +34,11 @@ class Session:
 
     def reserve(self, show: int, seats: int) -> bool:
         reply = self._connection.exchange(TCP_REQUEST.pack(RESERV, show, seats), TCP_RESERV_REPLY.size)
-        return bool(TCP_RESERV_REPLY.unpack(reply)[0])
+        if reply not in (TCP_RESERV_REPLY.pack(False), TCP_RESERV_REPLY.pack(True)):
+            raise NoServerError(
+                f"réponse incompréhensible (octet {reply[0]}) : ce n'est pas un serveur de la question 5"
+            )
+        return reply == TCP_RESERV_REPLY.pack(True)
 
 
 @program
