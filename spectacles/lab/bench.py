@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING
 from spectacles.common import cli, storage
 from spectacles.common.errors import SpectaclesError
 from spectacles.common.lifecycle import program
-from spectacles.common.spectacle import INT_MAX, MAX_SPECTACLE, Spectacle, pack_table
-from spectacles.lab import measure, reference, terminal
+from spectacles.lab import measure, parts, reference, terminal
 from spectacles.lab.process import QUESTIONS, ServerError, ServerProcess
+from spectacles.lab.report import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
 
-KINDS = ("reserve", "reserve-no-fsync", "list", "bare", "manager", "start")
+KINDS = ("reserve", "reserve-no-fsync", "list", "bare", "manager", "start", "parts")
 RSS_GOAL_KB = 15 * 1024
 START_GOAL = 0.1  # seconds
 
@@ -38,8 +38,8 @@ START_GOAL = 0.1  # seconds
 @dataclass(frozen=True)
 class Row:
     """One comparison. ours, theirs: requests per second, medians; ratio: ours over theirs, median over the pairs of
-    neighbouring measures, so that a machine that slows down for a while weighs on both; goal: the least ratio wanted,
-    None for none."""
+    neighbouring measures, so that a machine that slows down for a while weighs on both; low, high: the least and the
+    greatest of these ratios; goal: the least ratio wanted, None for none."""
 
     what: str
     question: str
@@ -47,6 +47,8 @@ class Row:
     ours: float
     theirs: float
     ratio: float
+    low: float
+    high: float
     goal: float | None
 
 
@@ -68,9 +70,7 @@ def goal(kind: str, question: str, clients: int) -> float | None:
 
 def fill(directory: Path) -> None:
     """Give a run directory shows that no load can sell out."""
-    table = pack_table({slot: Spectacle(slot + 1, f"Spectacle {slot}", "2027-01-01", INT_MAX) for slot in range(10)})
-    assert len(table) == MAX_SPECTACLE * 72
-    (directory / storage.FILE_NAME).write_bytes(table)
+    (directory / storage.FILE_NAME).write_bytes(parts.full_table())
 
 
 class Bench:
@@ -115,14 +115,20 @@ class Bench:
 
     def in_turns(
         self, ours: ServerProcess, theirs: ServerProcess, load: Callable[[ServerProcess], list[str]], clients: int
-    ) -> tuple[float, float, float]:
-        """Measure A B A B... and return requests per second of both, and their ratio: medians over the rounds."""
+    ) -> tuple[float, float, float, float, float]:
+        """Measure A B A B... and return requests per second of both, their ratio (medians), its least and greatest."""
         rates: tuple[list[float], list[float]] = ([], [])
         for _ in range(self._rounds):
             for server, found in zip((ours, theirs), rates, strict=True):
                 found.append(self._load(server, load(server), clients))
         ratios = [a / b for a, b in zip(*rates, strict=True)]
-        return statistics.median(rates[0]), statistics.median(rates[1]), statistics.median(ratios)
+        return (
+            statistics.median(rates[0]),
+            statistics.median(rates[1]),
+            statistics.median(ratios),
+            min(ratios),
+            max(ratios),
+        )
 
     def c_load(self, operation: str) -> Callable[[ServerProcess], list[str]]:
         """Return how to make a server's C client repeat `operation`, list or reserve."""
@@ -201,7 +207,7 @@ def compare(
     for question in questions:
         counts = [1] if question == "q1_pipes" else clients
         for kind in kinds:
-            if kind in ("start", "manager"):
+            if kind in ("start", "manager", "parts"):
                 continue
             with bench_of() as bench:
                 ours = bench.server(question, *(["--no-fsync"] if kind == "reserve-no-fsync" else []))
@@ -225,7 +231,8 @@ def _line(row: Row) -> str:
         verdict = f"[{style}]but {row.goal:g}[/{style}]"
     return (
         f"{row.what:<17} {row.question:<22} {row.clients} client{'s' if row.clients > 1 else ' '} "
-        f"{row.ours:>9,.0f}/s contre {row.theirs:>9,.0f}/s  [bold]× {row.ratio:5.2f}[/bold]  {verdict}"
+        f"{row.ours:>9,.0f}/s contre {row.theirs:>9,.0f}/s  [bold]× {row.ratio:5.2f}[/bold] "
+        f"({row.low:.2f} à {row.high:.2f})  {verdict}"
     ).replace(",", " ")
 
 
@@ -278,8 +285,11 @@ def main(argv: list[str] | None = None) -> int:
                     seconds, memories = start_up(bench, question, 5)
                 starts.append({"question": question, "seconds": seconds, "memory": [asdict(m) for m in memories]})
                 _report_start(screen, question, seconds, memories)
+    costs = dict(parts.measure_parts(options.base)) if "parts" in kinds else {}
+    for what, cost in costs.items():
+        screen.print(f"parts{number(cost / 1000, 2):>20} µs  {what}", markup=False, soft_wrap=True)
     if options.json:
-        document = {"machine": machine, "rows": [asdict(r) for r in rows], "start": starts}
+        document = {"machine": machine, "rows": [asdict(r) for r in rows], "start": starts, "parts": costs}
         Path(options.json).write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
     return 0
 

@@ -384,8 +384,8 @@ def main(argv: list[str] | None = None) -> int:
         if os.path.isdir(path) or not os.access(os.path.dirname(os.path.abspath(path)), os.W_OK):
             raise UsageError(f"{path} : impossible d'écrire là")
     machine = measure.machine(tempfile.gettempdir())
-    screen.print(f"charge  : {work.describe()}", markup=False, soft_wrap=True)
-    screen.print("machine : " + ", ".join(f"{k} {v}" for k, v in machine.items() if v), markup=False, soft_wrap=True)
+    screen.print(f"charge  : {work.describe()}", markup=False)
+    screen.print("machine : " + ", ".join(f"{k} {v}" for k, v in machine.items() if v), markup=False)
     started = time.monotonic()
     with terminal.Interrupts() as interrupts, _programs(options.c, questions, screen) as programs:
         found = subjects(questions, work, programs, options.broken)
