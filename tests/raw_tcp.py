@@ -18,12 +18,6 @@ YES, NO = b"\1", b"\0"
 GONE = (ConnectionResetError, BrokenPipeError, ssl.SSLError)  # what the end of a connection may look like
 
 
-def address(server: ServerProcess) -> tuple[str, int]:
-    """Return host and port of `server`, as printed."""
-    host, _, port = server.wait_for(r", port \S+:\d+$").rpartition(" ")[2].rpartition(":")
-    return host.strip("[]"), int(port)
-
-
 def reserve(show: int, seats: int) -> bytes:
     """Return the 12 bytes of a reservation."""
     return struct.pack("<iii", 2, show, seats)
@@ -31,7 +25,7 @@ def reserve(show: int, seats: int) -> bytes:
 
 def connect(server: ServerProcess, tls: ssl.SSLContext | None = None, name: str | None = None) -> socket.socket:
     """Return a connection to `server`, whose every call has a deadline; in TLS with `tls`, for the host `name`."""
-    host, port = address(server)
+    host, port = server.address()
     connection = socket.create_connection((host, port), helpers.DEADLINE)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if tls is None:
