@@ -54,6 +54,7 @@ PATIENCE = 0.25  # seconds that live clients get to read what fills the queue...
 PATIENCE_IN_A_FLOOD = 0.02  # ...when it was so a moment ago...
 CALM = 1.0  # ...less than this many seconds
 PAUSE = 0.001  # seconds between two looks meanwhile, or that the gate stays as it is
+PUT_BACK_TIMEOUT = 1.0  # seconds to get back into the queue what was taken out; 0.01 is usual in a flood
 MAX_ASKED = 3  # requests of a kind that one process may have in a full queue, be it impatient
 DRAIN_TIMEOUT = 0.2  # seconds that clients get, when the server stops, to fetch what it has sent them
 WATCHED_MARGIN = 64  # descriptors left for everything else than watching clients
@@ -102,7 +103,7 @@ class ServerQueue:
         self._epoll = select.epoll()
         self._epoll.register(self._notes[0], select.EPOLLIN)
         self._was_full = False
-        self._flooders: set[int] = set()  # PIDs that asked over and over without reading, when last looked at
+        self._flooding: dict[int, float] = {}  # PID -> when it was last seen to ask over and over without reading
         self._dropped = 0  # messages not yet spoken of in the log
         self._dropped_at = self._evicted_at = float("-inf")
 
@@ -158,7 +159,7 @@ class ServerQueue:
         try:
             self._send(body, False, client)
         except sysv_ipc.BusyError:
-            if client not in self._flooders:
+            if not self._floods(client):
                 self._make_room((body, client))
         self.served[0] = 1
         # After the send: whatever the main thread does about the death of this client, it does it later than that.
@@ -187,8 +188,6 @@ class ServerQueue:
                 self._make_room()
                 time.sleep(PAUSE)  # who waited to send can, before what flooded the queue floods it again
                 full = not self._has_room()
-            if not full:
-                self._flooders.clear()
             self._was_full = full
             return None
         except (sysv_ipc.ExistentialError, OSError) as error:
@@ -220,7 +219,7 @@ class ServerQueue:
         """
         with self._alone():
             if reply is not None:
-                if reply[1] in self._flooders:
+                if self._floods(reply[1]):
                     return []
                 with contextlib.suppress(sysv_ipc.BusyError):
                     self._send(reply[0], False, reply[1])  # while we waited for our turn another made room
@@ -240,9 +239,21 @@ class ServerQueue:
                     break
                 self._put_back([message for message in kept if message is not reply])
                 time.sleep(PAUSE)
+            T0 = time.monotonic()
             lost = self._put_back(kept)
+            if lost:
+                log.error(
+                    "LOST %d of %d in %.3f: %r",
+                    lost,
+                    len(kept),
+                    time.monotonic() - T0,
+                    [(t, len(b)) for b, t in kept][:9],
+                )
         self._tell(len(messages) + (reply is not None) - len(kept) + lost, "file pleine")
         return [type_ for _, type_ in kept]
+
+    def _floods(self, client: int) -> bool:
+        return time.monotonic() - self._flooding.get(client, float("-inf")) < CALM
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -268,8 +279,8 @@ class ServerQueue:
             if (type_, len(body)) in REQUEST_SIZES:
                 asker = (type_, _PID.unpack_from(body)[0])
                 asked[asker] = asked.get(asker, 0) + 1
-        flooders = {client for (_, client), count in asked.items() if count > MAX_ASKED}
-        self._flooders |= flooders
+        now = time.monotonic()
+        self._flooding |= {client: now for (_, client), count in asked.items() if count > MAX_ASKED}
         alive: dict[int, bool] = {}
         kept: dict[tuple[int, int, int], Message] = {}
         for message in [*messages, *([reply] if reply else [])]:
@@ -284,7 +295,7 @@ class ServerQueue:
                 continue
             if client not in alive:
                 known = FIRST_PID <= client < len(self._noted)
-                alive[client] = known and client not in flooders and process_exists(client)
+                alive[client] = known and not self._floods(client) and process_exists(client)
             if alive[client] and not (type_ < FIRST_PID and place in kept):
                 kept[place] = message  # the first of its requests, the last of its replies
         return list(kept.values())
@@ -301,14 +312,14 @@ class ServerQueue:
         return left[::-1]
 
     def _put_back(self, messages: list[Message]) -> int:
-        """Open the gate, send `messages` into the empty queue, return how many were lost. Blocks, PATIENCE at most."""
+        """Open the gate, send `messages` into the empty queue, return how many were lost. Blocks, PUT_BACK_TIMEOUT at most."""
         waiting = deque(messages)
         self._queue.max_size = self._limit
         with contextlib.suppress(sysv_ipc.BusyError):
             while waiting:
                 self._queue.send(waiting[0][0], False, waiting[0][1])
                 waiting.popleft()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PUT_BACK_TIMEOUT
         while waiting and time.monotonic() < deadline:
             self._put_back_in_line(waiting, deadline)
         self._queue.max_size = self._limit
