@@ -21,7 +21,7 @@ from tests.fault.campaign import Clients
 from tests.fault.ledger import Ledger
 
 Attack = Callable[..., "subprocess.Popen[str]"]
-PATIENCE = 3.0  # seconds after which a client counts as stopped: three times the promise, for a busy machine
+PATIENCE = 5.0  # seconds after which a client counts as stopped: the machine may be busy with the flood itself
 OWN_SHOWS = [3, 4, 5]  # the hostile ones reserve shows 0 to 2
 UNKNOWN = 9_999_999  # a type above every PID, that nobody ever asks for
 
@@ -35,7 +35,7 @@ FLOODS: dict[str, list[tuple[int, str, int | str, int]]] = {
     "too long": [(2, "same", LIST, 8192), (2, "same", RESERV, 8192)],
     "too short": [(1, "spin", LIST, 0), (1, "spin", RESERV, 3)],
     "to the server's own PID": [(2, "spin", "server", 1)],
-    "everything": [(2, "same", LIST, 8), (2, "same", RESERV, 16), (4, "same", UNKNOWN, 8192), (1, "spin", LIST, 0)],
+    "everything": [(2, "same", LIST, 8), (2, "same", RESERV, 16), (2, "same", UNKNOWN, 8192)],
 }
 
 
