@@ -43,7 +43,7 @@ def load(path: str) -> bytes:
     """
     try:
         if path.endswith(".csv"):
-            with open(path, newline="", encoding="utf-8") as text:
+            with open(path, newline="", encoding="utf-8-sig") as text:
                 entries: object = list(csv.DictReader(text, restkey="?", strict=True))
         elif path.endswith(".toml"):
             with open(path, "rb") as file:

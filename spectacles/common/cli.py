@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 5000
 DEFAULT_TIMEOUT = 5.0
+MAX_DIGITS = 100
 LEVELS = ("debug", "info", "warning", "error")
 
 _FRENCH = {
@@ -68,6 +69,8 @@ def parse_integer(text: str) -> int | None:
     if not found:
         return None
     digits = found[2]
+    if len(digits) > MAX_DIGITS:
+        return None  # int() itself refuses some thousands of digits
     return int(found[1] + digits, 16 if digits[:2].lower() == "0x" else 10)
 
 

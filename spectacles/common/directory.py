@@ -33,6 +33,16 @@ def process_exists(pid: int) -> bool:
     return True
 
 
+def process_runs(pid: int) -> bool:
+    """Say whether `pid` is a process that has not ended: a zombie only waits for its parent, proc(5)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state = file.read().rpartition(b")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in (b"Z", b"X")
+
+
 def claim(name: str) -> socket.socket:
     """Make `name` (a key, a port...) this server's own until it and its children have died, and return what holds it.
 
@@ -134,7 +144,7 @@ class RunDirectory:
                 record = self.read_record()
                 pid = int(record.get("pid", "0"))
                 # The children of a server killed a moment ago are dying too: wait for them.
-                if time.monotonic() > deadline or (pid and process_exists(pid)):
+                if time.monotonic() > deadline or (pid and process_runs(pid)):
                     who = f"{record.get('question', '?')}, PID {pid}" if pid else "inconnu"
                     raise HeldError(
                         f"{self.path} : un serveur y travaille déjà ({who}) ; arrêtez-le, ou choisissez un autre --dir"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 
 from spectacles.common.cli import parse_integer, stdout_is_closed
@@ -94,6 +95,10 @@ def _command(session: Session, options: Namespace) -> tuple[int, str]:
 
 
 def _menu(session: Session) -> int:
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(
+            errors="replace"
+        )  # a byte that is no text makes its own line invalid, not all that follow
     while True:
         print("\n==== MENU ====\n1. Consultation\n2. Réservation\n0. Quitter")
         try:

@@ -53,6 +53,7 @@ FAIRNESS = 8  # consultations that ANY takes in a row before it looks for a rese
 PATIENCE = 0.25  # seconds that live clients get to read what fills the queue...
 PATIENCE_IN_A_FLOOD = 0.02  # ...when it was so a moment ago...
 CALM = 1.0  # ...less than this many seconds
+LINES = 5  # about dropped messages in a second
 PAUSE = 0.001  # seconds between two looks meanwhile, or that the gate stays as it is
 PUT_BACK_TIMEOUT = 1.0  # seconds to get back into the queue what was taken out; 0.01 is usual in a flood
 MAX_ASKED = 3  # requests of a kind that one process may have in a full queue, be it impatient
@@ -105,7 +106,8 @@ class ServerQueue:
         self._was_full = False
         self._flooding: dict[int, float] = {}  # PID -> when it was last seen to ask over and over without reading
         self._dropped = 0  # messages not yet spoken of in the log
-        self._dropped_at = self._evicted_at = float("-inf")
+        self._told = 0  # times in the present second
+        self._told_at = self._evicted_at = float("-inf")
 
     def __enter__(self) -> ServerQueue:
         # What a dead server left: requests of live clients will be served, and replies to them watched over.
@@ -146,10 +148,10 @@ class ServerQueue:
                 request = (RESERV, *RESERV_REQUEST.unpack(body))
                 client = request[1]
             else:
-                self._tell(1, f"message de type {type_} et de {len(body)} octets")
+                self._tell(1, f"message de type {type_} et de {len(body)} octets ignoré")
                 continue
             if not FIRST_PID <= client < last_pid or not (noted[client] or process_exists(client)):
-                self._tell(1, f"requête de type {type_} du PID {client}, qui n'existe pas")
+                self._tell(1, f"requête de type {type_} au nom du PID {client} ignorée : aucun tel client")
                 continue
             yield request
 
@@ -249,7 +251,7 @@ class ServerQueue:
                     time.monotonic() - T0,
                     [(t, len(b)) for b, t in kept][:9],
                 )
-        self._tell(len(messages) + (reply is not None) - len(kept) + lost, "file pleine")
+        self._tell(len(messages) + (reply is not None) - len(kept) + lost, "file encombrée")
         return [type_ for _, type_ in kept]
 
     def _floods(self, client: int) -> bool:
@@ -312,7 +314,7 @@ class ServerQueue:
         return left[::-1]
 
     def _put_back(self, messages: list[Message]) -> int:
-        """Open the gate, send `messages` into the empty queue, return how many were lost. Blocks, PUT_BACK_TIMEOUT at most."""
+        """Open the gate, send `messages` into the empty queue, return how many were lost. Blocks, a second at most."""
         waiting = deque(messages)
         self._queue.max_size = self._limit
         with contextlib.suppress(sysv_ipc.BusyError):
@@ -355,12 +357,15 @@ class ServerQueue:
             signal.pthread_kill(sender, signal.SIGUSR1)
 
     def _tell(self, dropped: int, why: str) -> None:
-        """Log how many messages were dropped, once in a while: a flood must not become a flood of lines."""
+        """Log that messages were dropped, a few times a second at most: a flood must not become a flood of lines."""
         self._dropped += dropped
         now = time.monotonic()
-        if self._dropped and now - self._dropped_at > CALM:
-            log.warning("[INFO] %d message(s) écarté(s) de la file : %s", self._dropped, why)
-            self._dropped, self._dropped_at = 0, now
+        if now - self._told_at > CALM:
+            self._told_at, self._told = now, 0
+        if self._dropped and self._told < LINES:
+            log.warning("[INFO] %s (%d message(s) écarté(s))", why, self._dropped)
+            self._told += 1
+            self._dropped = 0
 
     def _has_room(self) -> bool:
         """Say whether the largest reply would fit, by sending one to oneself."""
