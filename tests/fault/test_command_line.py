@@ -17,6 +17,7 @@ OPTIONS = [
     "--dir", "--key", "--shm-key", "--sem-name", "--mode", "--log-level", "--no-fsync", "--timeout", "--json", "--host",
     "--port", "--max-clients", "--idle-timeout", "list", "consult", "reserve", "--", "-", "--dir=", "-1", "0", "0x10",
     "1e9", "nan", "inf", "0600", "07777", "/name", "/a/b", "²", "١", str(2**31), str(-(2**31) - 1), "--ke", "--tls",
+    "--mode=07777", "--mode=0000", "--mode=0640", "--key=0", "--key=0x7fffffff", "--key=99999999999", "--sem-name=/a/b",
 ]  # fmt: skip
 WORDS = st.one_of(st.sampled_from(OPTIONS), st.text(st.characters(exclude_characters="\0"), max_size=8))
 

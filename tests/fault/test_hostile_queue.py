@@ -410,30 +410,27 @@ def test_many_processes_that_never_read(
     assert guichet.stop() == 0
 
 
-def test_more_clients_than_can_be_watched(server: helpers.Servers, queue_question: str) -> None:
+def test_more_clients_than_can_be_watched(
+    server: helpers.Servers, queue_question: str, attack: Attack, ledger: Ledger
+) -> None:
     """With few descriptors, a watched client gives way to the next one; its unread reply stays, as long as it lives.
 
     (With _watch() taking back the reply of the client that it stops watching, as it once did, the first one's is gone.)
     """
-    import resource
-
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (150, limits[1]))
-    try:
-        command = ["prlimit", "--nofile=150:150", *helpers.server_command(queue_question)]
-        guichet = server(queue_question, "--log-level", "warning", command=command)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    command = ["prlimit", "--nofile=150:150", *helpers.server_command(queue_question)]
+    guichet = server(queue_question, "--log-level", "warning", command=command)  # eleven can be watched at once
     waiting = crowd_of_readers(guichet, 1)
-    for _ in range(15):
-        assert guichet.client("consult", "0").returncode == 0
+    queue = raw(guichet)
+    others = [attack("sleep", "1000") for _ in range(15)]
+    for count, other in enumerate(others, 2):
+        queue.send(LIST_REQUEST.pack(other.pid), True, LIST)
+        size = count * LIST_REPLY.size
+        helpers.eventually(lambda size=size: queue_bytes(guichet) >= size, "its reply, beside the others")  # type: ignore[misc]
     waiting[0].send_signal(signal.SIGCONT)
-    assert waiting[0].wait(30) == 0, waiting[0].communicate()
-    waiting[0].communicate()
+    out, _ = waiting[0].communicate(timeout=30)
+    assert waiting[0].returncode == 0, out
+    ledger.add("4 stopped clients", queue_question, tries=len(others) + 1, requests=1)
     assert guichet.stop() == 0
-
-
-SCRIPT = Path(__file__).with_name("pid_reuse.py")
 
 
 def test_reused_pid(queue_question: str, directory: Path, c_programs: Path, ledger: Ledger) -> None:

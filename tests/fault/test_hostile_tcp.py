@@ -111,7 +111,7 @@ def siege(connections: int, server: helpers.Servers, clients: Clients, choice: r
     helpers.eventually(lambda: thread_count(guichet.pid) == 2, "no thread left")
     assert guichet.client("list").returncode == 0
     assert guichet.stop() == 0
-    assert "Traceback" not in guichet.output
+    assert "ERROR" not in guichet.output, "a stranger is no failure of the server's"
     lines = guichet.output.count("trop de clients")
     assert lines <= connections / 20, f"{lines} lines for one crowd"
 
@@ -119,7 +119,8 @@ def siege(connections: int, server: helpers.Servers, clients: Clients, choice: r
 def test_siege(server: helpers.Servers, clients: Clients, rng: random.Random, ledger: Ledger) -> None:
     """Garbage, half frames, silence, resets, unread replies, TLS hellos, absurd numbers: three clients do not notice.
 
-    (With the error of a failed sendall not caught, or with EVICTION_AGE out of reach, clients go without an answer.)
+    (With the error of a failed sendall or recv not caught, the log has an error for every reset. That the most silent
+    give way to newcomers is in test_q5_limits.)
     """
     siege(SHORT, server, clients, rng, ledger)
 
