@@ -18,7 +18,7 @@ from spectacles.common.errors import HeldError, SpectaclesError, reason
 
 LOCK_NAME = "server.lock"
 LOGS_NAME = "logs"
-LOCK_TIMEOUT = 1.0  # seconds that the children of a server just killed get to die
+LOCK_TIMEOUT = 3.0  # seconds that the children of a server just killed get to die
 RETRY = 0.02  # seconds between two tries
 
 

@@ -1,11 +1,12 @@
 """The five named FIFOs of question 1: two to consult, three to reserve. One client at a time.
 
-A FIFO carries bytes and nothing about who wrote them (defects 1 and 2). Three uses of flock(2), which the kernel undoes
-when a process dies, give back what is missing:
+A FIFO carries bytes and nothing about who wrote them (defects 1 and 2). What gives back what is missing:
 
-* the session: a client holds tub2_view for as long as it lives; a second one is told so and leaves;
-* the turn: the server takes a request, answers it and only then lets go of the request's first FIFO. A new client takes
-  the same lock once, empties all five FIFOs, and knows that nothing of a dead predecessor is on its way any more;
+* the session: a client holds a flock(2) on tub2_view for as long as it lives; a second one is told so and leaves;
+* the probe: a consultation of a show far below zero is answered by that same number. A new client sends one that nobody
+  can guess and reads until it comes back: every answer that a dead predecessor did not fetch lies before it;
+* the turn: a reservation's answer is one byte, too short for that. The server takes a reservation, answers it and only
+  then lets go of a flock on tub1_reservation. A new client takes the same lock once and empties the three FIFOs;
 * a reservation is taken only when both of its halves are there, so a client killed between its two writes leaves
   nothing in the server's hands.
 """
@@ -39,8 +40,13 @@ PIPES = {
 }
 NAMES = tuple(name for inputs, output in PIPES.values() for name in (*inputs, output))
 SESSION = "tub2_view"
+LAST_PROBE = -(2**30) - 1  # a consultation of -2**31 up to this is a probe
 HALF_TIMEOUT = 0.5  # seconds that the second half of a reservation may take
 RETRY = 0.01  # seconds between two tries of a lock that has no deadline of its own
+
+
+class StoppedError(Exception):
+    """Carries a child out of a blocked read when it is asked to stop."""
 
 
 class ServerPipes:
@@ -56,6 +62,8 @@ class ServerPipes:
         self._mode = mode
         self._fds: dict[str, int] = {}
         self._stop_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.closing = False
+        self._blocked = False  # in a child: in the read that waits for a consultation
         self.served = mmap.mmap(-1, 1)  # set by every reply; shared with forked children
         try:
             self.open()
@@ -94,10 +102,32 @@ class ServerPipes:
     def requests(self, kind: int) -> Iterator[Request]:
         """Yield the requests of `kind` (LIST or RESERV) as (kind, "tube", show, seats) until stop(). Blocks.
 
-        The server holds the turn while the caller works on a request. Garbage and halves are logged and dropped.
+        Garbage and halves are logged and dropped.
         """
-        names = PIPES[kind][0]
-        fds = [self._fds[name] for name in names]
+        return self._consultations() if kind == LIST else self._reservations()
+
+    def _consultations(self) -> Iterator[Request]:
+        (name,) = PIPES[LIST][0]
+        # Opened again to block: the other processes, and the sweeping of garbage, need it not to.
+        fd = os.open(f"/proc/self/fd/{self._fds[name]}", os.O_RDWR | os.O_CLOEXEC)
+        while not self.closing:
+            try:
+                self._blocked = True
+                word = os.read(fd, PIPE_INT.size)  # blocks
+                self._blocked = False
+            except StoppedError:
+                return
+            if len(word) < PIPE_INT.size:
+                self._drop(LIST)
+                continue
+            (show,) = PIPE_INT.unpack(word)
+            if show <= LAST_PROBE:
+                self.reply((LIST, "tube", show, 0), word)
+            else:
+                yield (LIST, "tube", show, 0)
+
+    def _reservations(self) -> Iterator[Request]:
+        fds = [self._fds[name] for name in PIPES[RESERV][0]]
         turn = fds[0]
         waiting = [select.poll() for _ in fds]
         for poll, fd in zip(waiting, fds, strict=True):
@@ -109,20 +139,22 @@ class ServerPipes:
             ready = either.poll()  # blocks
             if any(fd == self._stop_fd for fd, _ in ready):
                 return
-            whole = len(fds) == 1 or all(poll.poll(HALF_TIMEOUT * 1000) for poll in waiting)
-            fcntl.flock(turn, fcntl.LOCK_EX)  # blocks while a new client sweeps
+            both = all(poll.poll(HALF_TIMEOUT * 1000) for poll in waiting)
+            fcntl.flock(turn, fcntl.LOCK_EX)  # blocks while a new client sweeps; held while the caller works
             try:
-                whole = whole or all(poll.poll(0) for poll in waiting)  # the other half came at the last moment
-                words = [_read(fd) for fd in fds] if whole else [b""]
+                both = both or all(poll.poll(0) for poll in waiting)  # the other half came at the last moment
+                words = [_read(fd) for fd in fds] if both else [b""]
                 if all(len(word) == PIPE_INT.size for word in words):
-                    show, seats = (*(PIPE_INT.unpack(word)[0] for word in words), 0)[:2]
-                    yield (kind, "tube", show, seats)
-                elif any(words) or not whole:
-                    for fd in fds:
-                        _empty(fd)
-                    log.warning("[INFO] %s : demande incomplète ignorée", " + ".join(names))
+                    yield (RESERV, "tube", *(PIPE_INT.unpack(word)[0] for word in words))
+                elif any(words) or not both:
+                    self._drop(RESERV)
             finally:
                 fcntl.flock(turn, fcntl.LOCK_UN)
+
+    def _drop(self, kind: int) -> None:
+        for name in PIPES[kind][0]:
+            _empty(self._fds[name])
+        log.warning("[INFO] %s : demande incomplète ignorée", " + ".join(PIPES[kind][0]))
 
     def reply(self, request: Request, body: bytes) -> None:
         """Write `body` to the FIFO of replies. Never blocks: if nobody has read 64 KB of replies, nobody will."""
@@ -144,8 +176,15 @@ class ServerPipes:
         return f"{', '.join(damaged)} : tube supprimé ou remplacé" if damaged else None
 
     def stop(self) -> None:
-        """End requests() after the request in hand, in every process that shares these ends. Safe in a handler."""
+        """End requests() after the request in hand, in every process that shares these ends. For signal handlers too.
+
+        Raises StoppedError, in the handler, through the read that a child is blocked in: read(2) would be tried again.
+        """
+        self.closing = True
         os.eventfd_write(self._stop_fd, 1)
+        blocked, self._blocked = self._blocked, False
+        if blocked:
+            raise StoppedError
 
     def _open(self, name: str) -> int:
         directory = self._directory.fd
@@ -253,16 +292,35 @@ class ClientPipes:
                 time.sleep(RETRY)
 
     def _sweep(self) -> None:
-        """Empty the five FIFOs of what a dead client has left, while the server has nothing in hand."""
-        for inputs, output in PIPES.values():
-            turn = self._fds[inputs[0]]
-            self._lock(turn, self._timeout, f"pas de réponse du serveur en {self._timeout:g} s")
-            for name in inputs:
-                fd = self._open(name, os.O_RDWR)
-                _empty(fd)
-                os.close(fd)
-            _empty(self._fds[output])
-            fcntl.flock(turn, fcntl.LOCK_UN)
+        """Make sure that nothing a dead client has left, in the FIFOs or in the server's hands, is taken for ours."""
+        late = f"pas de réponse du serveur en {self._timeout:g} s"
+        (request,), reply = PIPES[LIST]
+        self._discard(request)
+        probe = PIPE_INT.pack(int.from_bytes(os.urandom(4), "little") % 2**30 - 2**31)
+        os.write(self._fds[request], probe)
+        deadline = time.monotonic() + self._timeout
+        poll = select.poll()
+        poll.register(self._fds[reply], select.POLLIN)
+        while True:
+            if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
+                raise NoServerError(late)
+            answer = os.read(self._fds[reply], PIPE_INT.size)
+            if not answer:
+                raise NoServerError("le serveur s'est arrêté")
+            if answer == probe:
+                break
+        inputs, reply = PIPES[RESERV]
+        turn = self._fds[inputs[0]]
+        self._lock(turn, self._timeout, late)
+        for name in inputs:
+            self._discard(name)
+        _empty(self._fds[reply])
+        fcntl.flock(turn, fcntl.LOCK_UN)
+
+    def _discard(self, name: str) -> None:
+        fd = self._open(name, os.O_RDWR)
+        _empty(fd)
+        os.close(fd)
 
 
 def _read(fd: int) -> bytes:

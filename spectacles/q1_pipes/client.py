@@ -18,7 +18,7 @@ from spectacles.common import cli, menu, storage
 from spectacles.common.errors import NoServerError, reason
 from spectacles.common.lifecycle import program
 from spectacles.common.protocol import LIST, RESERV
-from spectacles.common.spectacle import TABLE_SIZE, Spectacle, unpack_table
+from spectacles.common.spectacle import REFUSED, TABLE_SIZE, Spectacle, unpack_table
 from spectacles.q1_pipes.channel import ClientPipes
 
 
@@ -43,7 +43,7 @@ class Session:
         return shows
 
     def consult(self, show: int) -> int:
-        return self._pipes.exchange(LIST, show)
+        return max(self._pipes.exchange(LIST, show), REFUSED)
 
     def reserve(self, show: int, seats: int) -> bool:
         return bool(self._pipes.exchange(RESERV, show, seats))

@@ -134,6 +134,7 @@ class ServerQueue:
         take = self._take_fairly if kind == ANY else partial(self._queue.receive, True, kind)
         noted = self._noted  # a client noted here was alive a moment ago, and its death will be noticed
         last_pid = len(noted)
+        list_size, unpack_list = LIST_REQUEST.size, LIST_REQUEST.unpack
         while not self.closing:
             try:
                 body, type_ = take()  # blocks
@@ -141,8 +142,8 @@ class ServerQueue:
                 raise SpectaclesError(f"la file {self._key:#x} a été supprimée") from None
             except sysv_ipc.Error:
                 continue  # interrupted by a signal: to stop, or for nothing
-            if type_ == LIST and len(body) == LIST_REQUEST.size:
-                (client,) = LIST_REQUEST.unpack(body)
+            if type_ == LIST and len(body) == list_size:
+                (client,) = unpack_list(body)
                 request = (LIST, client, 0, 0)
             elif type_ == RESERV and len(body) == RESERV_REQUEST.size:
                 request = (RESERV, *RESERV_REQUEST.unpack(body))
