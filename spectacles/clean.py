@@ -40,15 +40,16 @@ def main(argv: list[str] | None = None) -> int:
         raise SpectaclesError(f"{options.dir} : aucun répertoire de ce nom")
     found = left = 0
     with RunDirectory(options.dir) as directory:
-        record = directory.read_record()
         for what, given, remove in (
             ("key", options.key, _remove_queue),
             ("shm-key", options.shm_key, _remove_memory),
             ("sem-name", options.sem_name, _remove_semaphore),
         ):
-            names = {record.get(what), hex(given) if isinstance(given, int) else given} - {None}
-            for name in sorted(str(name) for name in names):
+            names = directory.objects.get(what, set()) | ({hex(given) if isinstance(given, int) else given} - {None})
+            for name in sorted(names):
                 outcome = _try(what, name, remove)
+                if outcome in (None, REMOVED):
+                    directory.remove(what, name)
                 if outcome:
                     print(f"{what} {name} : {outcome}")
                     found += 1

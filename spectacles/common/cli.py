@@ -115,7 +115,14 @@ def _octal(text: str) -> int:
 
 
 def _semaphore_name(text: str) -> str:
-    if not text.startswith("/") or len(text) < 2 or "/" in text[1:] or len(text) > 250 or not text.isprintable():
+    if (
+        not text.startswith("/")
+        or len(text) < 2
+        or "/" in text[1:]
+        or len(text) > 250
+        or not text.isprintable()
+        or " " in text
+    ):
         raise argparse.ArgumentTypeError(f"« {text} » : une barre oblique puis un nom sans barre oblique")
     return text
 

@@ -18,6 +18,7 @@ from spectacles.common.errors import HeldError, SpectaclesError, reason
 
 LOCK_NAME = "server.lock"
 LOGS_NAME = "logs"
+OBJECTS = ("key", "shm-key", "sem-name")  # kinds of kernel objects, called as on the command line
 LOCK_TIMEOUT = 3.0  # seconds that the children of a server just killed get to die
 RETRY = 0.02  # seconds between two tries
 
@@ -73,11 +74,14 @@ class RunDirectory:
     """The directory of one server: spectacles.dat, FIFOs, lock, logs. Every file in it is reached through `fd`.
 
     A context manager that holds server.lock, flock(2): children inherit it, so that the kernel frees it when the last
-    process of the server has died, however it died. The file says who holds it and with which keys.
+    process of the server has died, however it died. The file says who holds it, and which kernel objects servers of
+    this directory have made; it goes when they have gone, so that `clean` finds them after any kill -9.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.objects: dict[str, set[str]] = {}  # key, shm-key, sem-name -> names
+        self._holder = ""
         self.fd = -1
         self._lock_fd = -1
 
@@ -100,7 +104,10 @@ class RunDirectory:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.unlink(LOCK_NAME, dir_fd=self.fd)  # while locked: nobody else can hold this very file
+        if any(self.objects.values()):
+            self.write_holder("")
+        else:
+            os.unlink(LOCK_NAME, dir_fd=self.fd)  # while locked: nobody else can hold this very file
         self.close()
 
     def close(self) -> None:
@@ -110,14 +117,28 @@ class RunDirectory:
                 os.close(fd)
         self._lock_fd = self.fd = -1
 
-    def write_record(self, record: dict[str, object]) -> None:
-        """Say in the lock file who holds it: what `clean` reads after a kill -9."""
-        os.ftruncate(self._lock_fd, 0)
-        os.pwrite(self._lock_fd, "".join(f"{name}={value}\n" for name, value in record.items()).encode(), 0)
+    def write_holder(self, question: str) -> None:
+        """Say in the lock file that this process, a server of `question`, holds it; "" if it no longer does."""
+        self._holder = f"pid={os.getpid()}\nquestion={question}\n" if question else ""
+        self._write()
 
-    def read_record(self) -> dict[str, str]:
-        """Return what the present or last holder wrote, {} if nothing."""
-        text = os.pread(self._lock_fd, 4096, 0).decode("utf-8", "replace")
+    def add(self, what: str, name: str) -> None:
+        """Note a kernel object before it is made. what: "key", "shm-key" or "sem-name"; name: without spaces."""
+        self.objects.setdefault(what, set()).add(name)
+        self._write()
+
+    def remove(self, what: str, name: str) -> None:
+        """Forget a kernel object that exists no more."""
+        self.objects.get(what, set()).discard(name)
+        self._write()
+
+    def _write(self) -> None:
+        lines = [f"{what}={' '.join(sorted(names))}\n" for what, names in self.objects.items() if names]
+        os.ftruncate(self._lock_fd, 0)
+        os.pwrite(self._lock_fd, (self._holder + "".join(lines)).encode(), 0)
+
+    def _read(self) -> dict[str, str]:
+        text = os.pread(self._lock_fd, 65536, 0).decode("utf-8", "replace")
         return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
     def open_logs(self) -> int:
@@ -139,9 +160,10 @@ class RunDirectory:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # The last holder may have removed the file between our open and our lock.
                 if os.path.samestat(os.fstat(self._lock_fd), os.stat(LOCK_NAME, dir_fd=self.fd)):
+                    self.objects = {what: set(names.split()) for what, names in self._read().items() if what in OBJECTS}
                     return
             except BlockingIOError:
-                record = self.read_record()
+                record = self._read()
                 pid = int(record.get("pid", "0"))
                 # The children of a server killed a moment ago are dying too: wait for them.
                 if time.monotonic() > deadline or (pid and process_runs(pid)):

@@ -16,7 +16,7 @@ import sys
 import traceback
 
 from spectacles.common import addresses, log, storage
-from spectacles.common.directory import RunDirectory, claim
+from spectacles.common.directory import OBJECTS, RunDirectory, claim
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SpectaclesError, reason
 
 TYPE_CHECKING = False
@@ -76,7 +76,8 @@ class Server:
         self.options = options
         self.directory = RunDirectory(options.dir)
         self.stopping = False
-        self._record: dict[str, object] = {"pid": os.getpid(), "question": name}
+        self._claimed: dict[str, object] = {}
+        self._served = False
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> Server:
@@ -84,8 +85,8 @@ class Server:
             self.enter(self.directory)
             if "shm_key" in self.options:
                 addresses.resolve(self.options)
-            self._before = self.directory.read_record()
-            self.directory.write_record(self._record)
+            self._before = {what: set(names) for what, names in self.directory.objects.items()}
+            self.directory.write_holder(self.name)
             self._catch_signals()
             try:
                 logs_fd = self.directory.open_logs()
@@ -112,19 +113,21 @@ class Server:
     def claim(self, what: str, value: object) -> None:
         """Make a key, a name or a port this server's own, and say so at start. Raises HeldError."""
         self._undo.callback(claim(f"{what} {value}").close)
-        self._record[what] = value
-        self.directory.write_record(self._record)
+        self._claimed[what] = value
+        if what in OBJECTS:
+            self.directory.add(what, str(value))
+            self._undo.callback(self._removed, what, str(value))
 
     def run(self, channel: Channel, workers: Workers) -> None:
         """Say `Serveur UP`, then serve until a signal asks to stop. Blocks.
 
         Raises SpectaclesError when the service cannot go on.
         """
-        names = "".join(f", {what} {value}" for what, value in list(self._record.items())[2:])
-        left = [f"--{what} {name}" for what, name in self._before.items() if what.endswith(("key", "name"))]
-        left = [option for option in left if option not in [f"--{what} {name}" for what, name in self._record.items()]]
+        self._served = True
+        names = "".join(f", {what} {value}" for what, value in self._claimed.items())
+        left = [f"{what} {name}" for what, old in self._before.items() for name in old - {self._claimed.get(what)}]
         if left:
-            log.warning("[INFO] le serveur précédent a été tué : « spectacles clean %s » après l'arrêt", " ".join(left))
+            log.warning("[INFO] laissé par un serveur tué : %s (« spectacles clean » après l'arrêt)", ", ".join(left))
         log.announce(f"[INFO] répertoire {self.directory.path}{names}")
         log.announce(f"[INFO] Serveur UP ({self.name}, PID {os.getpid()})")
         poll = select.poll()
@@ -140,6 +143,11 @@ class Server:
             log.announce("[INFO] Arrêt, fin des requêtes en cours")
             channel.stop()
             workers.stop()
+
+    def _removed(self, what: str, name: str) -> None:
+        # What a dead server left was only replaced, and then removed, if this one came to serve.
+        if self._served or name not in self._before.get(what, ()):
+            self.directory.remove(what, name)
 
     def _catch_signals(self) -> None:
         self._wakeup_fd, wakeup_write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

@@ -242,16 +242,7 @@ class ServerQueue:
                     break
                 self._put_back([message for message in kept if message is not reply])
                 time.sleep(PAUSE)
-            T0 = time.monotonic()
             lost = self._put_back(kept)
-            if lost:
-                log.error(
-                    "LOST %d of %d in %.3f: %r",
-                    lost,
-                    len(kept),
-                    time.monotonic() - T0,
-                    [(t, len(b)) for b, t in kept][:9],
-                )
         self._tell(len(messages) + (reply is not None) - len(kept) + lost, "file encombrée")
         return [type_ for _, type_ in kept]
 
@@ -455,7 +446,7 @@ class ClientQueue:
         if self._pid < FIRST_PID:
             raise NoServerError(f"PID {self._pid} : une réponse à ce numéro passerait pour une requête")
         try:
-            self._queue = _open(key, 0, 0)
+            self._queue = _open(key, 0, 0o600)  # without a mode msgget(2) checks no rights, and msgsnd does later
         except sysv_ipc.ExistentialError:
             raise NoServerError(f"aucun serveur : la file {key:#x} n'existe pas") from None
         except sysv_ipc.PermissionsError:

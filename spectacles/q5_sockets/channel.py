@@ -243,8 +243,13 @@ class Connection:
         frame = b""
         try:
             if self._tls is None:
-                # One call, and one time limit, however the bytes arrive: fewer come only at the end, or too late.
+                # One call, however the bytes arrive. Fewer come at the end, too late, or when a signal (SIGSTOP) came.
                 frame = self._socket.recv(TCP_REQUEST.size, socket.MSG_WAITALL)
+                while 0 < len(frame) < TCP_REQUEST.size and time.monotonic() - self.active_at < self._idle_timeout:
+                    part = self._socket.recv(TCP_REQUEST.size - len(frame), socket.MSG_WAITALL)
+                    if not part:
+                        break
+                    frame += part
             else:
                 deadline = time.monotonic() + self._idle_timeout
                 while len(frame) < TCP_REQUEST.size:
