@@ -34,7 +34,7 @@ def killed(server: helpers.Servers, question: str) -> ServerProcess:
 
 
 def test_after_a_kill(server: helpers.Servers, question: str) -> None:
-    """It finds the names in the lock file, and says each. (With read_record() returning nothing, all stays.)"""
+    """It finds the names in the lock file, and says each. (With _read() returning nothing, all stays.)"""
     guichet = killed(server, question)
     left = helpers.own_objects()
     assert len(left) == {"q1_pipes": 2, "q2_msq": 3, "q5_sockets": 0}.get(question, 1)
@@ -49,6 +49,24 @@ def test_after_a_kill(server: helpers.Servers, question: str) -> None:
     assert sorted(path.name for path in guichet.directory.iterdir()) == ["logs", "spectacles.dat"]
     again = clean(guichet.directory)
     assert (again.returncode, again.stdout) == (0, "Rien à nettoyer\n")
+
+
+def test_nothing_is_forgotten_before_it_is_gone(server: helpers.Servers) -> None:
+    """Other commands, and servers with other names or that do not start, leave the list of what a dead one left.
+
+    (Fails when every holder of the lock removes the lock file.)
+    """
+    guichet = killed(server, "q2_msq")
+    left = helpers.own_objects()
+    shown = helpers.run([sys.executable, "-m", "spectacles", "table", "show", "--dir", str(guichet.directory)])
+    assert shown.returncode == 0
+    second = server("q2_msq", directory=guichet.directory)  # with other names
+    assert "laissé par un serveur tué" in second.output
+    assert second.stop() == 0
+    assert helpers.own_objects() == left
+    done = clean(guichet.directory)
+    assert (done.returncode, done.stdout.count("supprimé")) == (0, 3)
+    assert helpers.own_objects() == set()
 
 
 def test_refused_while_a_server_runs_there(server: helpers.Servers, question: str) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -237,3 +238,20 @@ def test_blocked_client_notices_the_end(server: helpers.Servers, question: str, 
     assert "Traceback" not in output
     left = helpers.places_in_file(guichet.directory, 0)
     assert (client.returncode, left) in ([(3, 120)] if end == "kill" else [(3, 120), (3, 118), (0, 118)]), output
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user can only be played by root")
+def test_a_queue_of_another_user(server: helpers.Servers, queue_question: str) -> None:
+    """Without rights on the queue: said at once, exit code 3. (With msgget asking for no rights, an internal error.)"""
+    guichet = server(queue_question)
+    script = (
+        "import os, sys; from spectacles.q2_msq.client import main; import traceback, gettext;"
+        "os.setgid(65534); os.setuid(65534); sys.exit(main(sys.argv[1:]))"
+    )
+    key = guichet.options[guichet.options.index("--key") + 1]
+    directory = "/"  # one that the other user may enter
+    for command in (("list",), ("reserve", "0", "1")):
+        done = helpers.run([sys.executable, "-c", script, "--dir", directory, "--key", key, *command])
+        assert done.returncode == 3, done
+        assert "droits insuffisants" in helpers.one_line(done)
+    assert helpers.places_in_file(guichet.directory, 0) == 120
