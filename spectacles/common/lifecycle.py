@@ -104,7 +104,13 @@ class Server:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._undo.__exit__(*error)  # type: ignore[arg-type]
+        try:
+            self._undo.__exit__(*error)  # type: ignore[arg-type]
+        finally:
+            # The interpreter, as it ends, gives handled signals their default action back: an impatient Ctrl-C would
+            # then kill a server that has done everything right.
+            for number in (*STOP_SIGNALS, signal.SIGUSR1):
+                signal.signal(number, signal.SIG_IGN)
 
     def enter(self, part: AbstractContextManager[T]) -> T:
         """Enter `part`, to be left when the server ends, after all that was entered later."""

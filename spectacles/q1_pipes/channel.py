@@ -4,7 +4,8 @@ A FIFO carries bytes and nothing about who wrote them (defects 1 and 2). What gi
 
 * the session: a client holds a flock(2) on tub2_view for as long as it lives; a second one is told so and leaves;
 * the probe: a consultation of a show far below zero is answered by that same number. A new client sends one that nobody
-  can guess and reads until it comes back: every answer that a dead predecessor did not fetch lies before it;
+  can guess and reads until it comes back: every answer that a dead predecessor did not fetch lies before it. (A server
+  that answers otherwise, in C, is believed to have answered all once it is silent.);
 * the turn: a reservation's answer is one byte, too short for that. The server takes a reservation, answers it and only
   then lets go of a flock on tub1_reservation. A new client takes the same lock once and empties the three FIFOs;
 * a reservation is taken only when both of its halves are there, so a client killed between its two writes leaves
@@ -40,6 +41,7 @@ PIPES = {
 }
 NAMES = tuple(name for inputs, output in PIPES.values() for name in (*inputs, output))
 SESSION = "tub2_view"
+SILENCE = 0.05  # seconds after which a server has answered all it was asked
 LAST_PROBE = -(2**30) - 1  # a consultation of -2**31 up to this is a probe
 HALF_TIMEOUT = 0.5  # seconds that the second half of a reservation may take
 RETRY = 0.01  # seconds between two tries of a lock that has no deadline of its own
@@ -265,7 +267,8 @@ class ClientPipes:
         reply = os.read(fd, reply_format.size)
         if len(reply) != reply_format.size:
             raise NoServerError("le serveur s'est arrêté")
-        return int(reply_format.unpack(reply)[0])
+        answer = int(reply_format.unpack(reply)[0])
+        return answer if answer > LAST_PROBE else self.exchange(kind, *words)  # a probe that came back late
 
     def _open(self, name: str, flags: int) -> int:
         path = os.path.join(self._directory, name)
@@ -298,17 +301,16 @@ class ClientPipes:
         self._discard(request)
         probe = PIPE_INT.pack(int.from_bytes(os.urandom(4), "little") % 2**30 - 2**31)
         os.write(self._fds[request], probe)
-        deadline = time.monotonic() + self._timeout
         poll = select.poll()
         poll.register(self._fds[reply], select.POLLIN)
-        while True:
-            if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
-                raise NoServerError(late)
+        answer, patience = b"", self._timeout
+        while answer != probe and poll.poll(patience * 1000):
             answer = os.read(self._fds[reply], PIPE_INT.size)
             if not answer:
                 raise NoServerError("le serveur s'est arrêté")
-            if answer == probe:
-                break
+            patience = SILENCE
+        if not answer:
+            raise NoServerError(late)
         inputs, reply = PIPES[RESERV]
         turn = self._fds[inputs[0]]
         self._lock(turn, self._timeout, late)

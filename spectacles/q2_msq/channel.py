@@ -104,6 +104,7 @@ class ServerQueue:
         self._epoll = select.epoll()
         self._epoll.register(self._notes[0], select.EPOLLIN)
         self._was_full = False
+        self._left: list[Message] = []  # taken out, and not yet back in
         self._flooding: dict[int, float] = {}  # PID -> when it was last seen to ask over and over without reading
         self._dropped = 0  # messages not yet spoken of in the log
         self._told = 0  # times in the present second
@@ -185,7 +186,7 @@ class ServerQueue:
                 else:
                     self._take_back(self._forget(fd))
             # Full twice in a row is not a busy moment: nobody is reading what is there.
-            full = self._queue.current_messages > 0 and not self._has_room()
+            full = bool(self._left) or (self._queue.current_messages > 0 and not self._has_room())
             deadline = time.monotonic() + PATIENCE
             while full and self._was_full and not self.closing and time.monotonic() < deadline:
                 self._make_room()
@@ -232,7 +233,7 @@ class ServerQueue:
             needed = 0 if reply else LIST_REPLY.size
             while True:
                 self._queue.max_size = 1  # the gate is closed
-                messages = self._take_all()
+                messages = [*self._left, *self._take_all()]
                 kept = self._wanted(messages, reply)
                 if sum(len(body) for body, _ in kept) + needed <= self._limit:
                     break
@@ -240,10 +241,10 @@ class ServerQueue:
                     kept = self._newest(kept)
                     self._evicted_at = time.monotonic()
                     break
-                self._put_back([message for message in kept if message is not reply])
+                self._left = self._put_back([message for message in kept if message is not reply])
                 time.sleep(PAUSE)
-            lost = self._put_back(kept)
-        self._tell(len(messages) + (reply is not None) - len(kept) + lost, "file encombrée")
+            self._left = self._put_back(kept)
+        self._tell(len(messages) + (reply is not None) - len(kept), "file encombrée")
         return [type_ for _, type_ in kept]
 
     def _floods(self, client: int) -> bool:
@@ -305,8 +306,8 @@ class ServerQueue:
                 left.append((body, type_))
         return left[::-1]
 
-    def _put_back(self, messages: list[Message]) -> int:
-        """Open the gate, send `messages` into the empty queue, return how many were lost. Blocks, a second at most."""
+    def _put_back(self, messages: list[Message]) -> list[Message]:
+        """Open the gate and send `messages` into the empty queue; return what is left after a second. Blocks."""
         waiting = deque(messages)
         self._queue.max_size = self._limit
         with contextlib.suppress(sysv_ipc.BusyError):
@@ -317,7 +318,7 @@ class ServerQueue:
         while waiting and time.monotonic() < deadline:
             self._put_back_in_line(waiting, deadline)
         self._queue.max_size = self._limit
-        return len(waiting)
+        return list(waiting)
 
     def _put_back_in_line(self, waiting: deque[Message], deadline: float) -> None:
         """Send what is `waiting` while others are faster than us through the open gate.
