@@ -14,6 +14,7 @@ import socket
 import struct
 import threading
 import time
+from functools import partial
 
 from spectacles.common import log
 from spectacles.common.errors import HeldError, NoServerError, SpectaclesError, UsageError, reason
@@ -158,6 +159,7 @@ class Listener:
             found = oldest is not None and now - oldest.active_at >= EVICTION_AGE
             if oldest is not None and found:
                 self._connections.discard(oldest)
+                oldest.evicted = True
                 oldest.stop(socket.SHUT_RDWR)
         if now - self._crowded_at > PAUSE * 20:
             what = "les plus silencieux cèdent leur place" if found else "les nouveaux sont éconduits"
@@ -174,6 +176,7 @@ class Connection:
     ) -> None:
         self.client = client
         self.active_at = time.monotonic()  # when the last request was complete
+        self.evicted = False
         self._listener = listener
         # The handshake waits for the thread; but stop() must find the socket that is in it, which this call replaces.
         self._socket = (
@@ -207,7 +210,7 @@ class Connection:
         with contextlib.suppress(OSError):
             self._socket.close()
         self._listener.left(self)
-        log.info("[INFO] client %s %s", self.client, self._why)
+        log.info("[INFO] client %s %s", self.client, "a cédé sa place" if self.evicted else self._why)
 
     def requests(self) -> Iterator[Request]:
         """Yield the requests of this client as (kind, address, show, seats) until it leaves. Blocks.
@@ -295,7 +298,7 @@ def _server_tls(options: Namespace) -> ssl.SSLContext | None:
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    _load(context.load_cert_chain, options.tls_cert, options.tls_key)
+    _load(partial(context.load_cert_chain, password=_no_pass_phrase), options.tls_cert, options.tls_key)
     if options.client_ca:
         _load(context.load_verify_locations, options.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
@@ -318,8 +321,13 @@ def _client_tls(options: Namespace) -> ssl.SSLContext | None:
     else:
         context.load_default_certs()
     if options.cert:
-        _load(context.load_cert_chain, options.cert, options.key)
+        _load(partial(context.load_cert_chain, password=_no_pass_phrase), options.cert, options.key)
     return context
+
+
+def _no_pass_phrase() -> str:
+    """Answer for the person whom OpenSSL would otherwise ask at the terminal, and a server has none."""
+    return ""
 
 
 def _load(load, *paths: str | None) -> None:  # type: ignore[no-untyped-def]
