@@ -137,7 +137,7 @@ def test_killed_in_the_middle_of_a_write(
     guichet = server(question, *names, directory=directory, names=(), env=shim.env)
     before = (directory / "spectacles.dat").read_bytes()
     shim.ask("hold" if moment == "write" else "slow", 1 if moment == "write" else 20_000_000)
-    with helpers.background(guichet.client_command("--timeout", "1", "reserve", "2", "7")) as client:
+    with helpers.background(guichet.client_command("--timeout", "0.3", "reserve", "2", "7")) as client:
         if moment == "write":
             shim.holder()
         else:
@@ -161,9 +161,9 @@ def test_killed_with_the_lock_in_its_hands(
     """
     guichet = server(forking_question, env=shim.env)
     slowest = 0.0
-    for count in range(3):
+    for count in range(2):
         shim.ask("hold")
-        with helpers.background(guichet.client_command("--timeout", "0.5", "reserve", "3", "1")) as client:
+        with helpers.background(guichet.client_command("--timeout", "0.3", "reserve", "3", "1")) as client:
             holder = shim.holder()
             told = guichet.output.count("service rétabli")
             os.kill(holder, signal.SIGKILL)
@@ -177,4 +177,4 @@ def test_killed_with_the_lock_in_its_hands(
         assert guichet.client("consult", "3").stdout == "250 places\n"
         assert guichet.client("consult", "4").stdout == f"{39 - count} places\n"
     assert guichet.stop() == 0
-    ledger.add("3 killed with the semaphore", forking_question, tries=3, requests=9, slowest=slowest)
+    ledger.add("3 killed with the semaphore", forking_question, tries=2, requests=6, slowest=slowest)

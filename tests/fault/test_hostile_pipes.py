@@ -18,7 +18,7 @@ from spectacles.q1_pipes.channel import NAMES
 from tests import helpers
 from tests.fault.ledger import Ledger
 
-SHORT, LONG = 25, 300  # rounds
+SHORT, LONG = 12, 300  # rounds
 SHOW = 3  # that the honest client reserves; garbage never names it
 
 

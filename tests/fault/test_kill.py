@@ -18,7 +18,7 @@ from tests.fault import campaign
 from tests.fault.campaign import PLENTY, Clients
 from tests.fault.ledger import Ledger
 
-SHORT, LONG = 6, 220  # rounds
+SHORT, LONG = 4, 220  # rounds
 
 
 def start_clients(clients: Clients, guichet: ServerProcess, choice: random.Random, c: Path | None) -> None:

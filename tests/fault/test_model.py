@@ -170,7 +170,7 @@ def test_the_server_behaves_as_the_model(question: str, c_programs: Path, ledger
     A failure is shrunk and printed as the shortest sequence. (With `<=` for `<` in reserve(), or with an empty slot not
     refused in _places(), it fails within a few steps.)
     """
-    drive(question, c_programs, ledger, seed, 4, 12)
+    drive(question, c_programs, ledger, seed, 3, 10)
 
 
 @pytest.mark.soak
