@@ -95,9 +95,7 @@ class ServerQueue:
         self._thread_lock = threading.Lock()
         self._process_lock = os.memfd_create("spectacles-msq")
         self.served = mmap.mmap(-1, 1)  # set by every reply; shared with forked children
-        self._noted = mmap.mmap(
-            -1, _kernel_limit("pid_max") + 1
-        )  # one byte per PID: 1 once the watch knows it; shared too
+        self._noted = mmap.mmap(-1, _kernel_limit("pid_max") + 1)  # a byte per PID, 1 once it is watched; shared too
         self._notes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # PIDs, from whoever replies to the main thread
         self._watched: dict[int, int] = {}  # pidfd -> PID
         self._most_watched = max(raise_descriptor_limit() // 2 - WATCHED_MARGIN, 1)
@@ -188,7 +186,7 @@ class ServerQueue:
             # Full twice in a row is not a busy moment: nobody is reading what is there.
             full = bool(self._left) or (self._queue.current_messages > 0 and not self._has_room())
             deadline = time.monotonic() + PATIENCE
-            while full and self._was_full and not self.closing and time.monotonic() < deadline:
+            while full and (self._was_full or self._left) and not self.closing and time.monotonic() < deadline:
                 self._make_room()
                 time.sleep(PAUSE)  # who waited to send can, before what flooded the queue floods it again
                 full = not self._has_room()
@@ -217,7 +215,7 @@ class ServerQueue:
     # The queue is full
 
     def _make_room(self, reply: Message | None = None) -> list[int]:
-        """Sort the queue out, send `reply` first if there is one, and return the types of what was put back.
+        """Sort the queue out, send `reply` with what is put back, and return the types of all that.
 
         Blocks while live clients' replies leave no room, PATIENCE at most; then the oldest of them are dropped.
         """
@@ -268,7 +266,7 @@ class ServerQueue:
         return messages
 
     def _wanted(self, messages: list[Message], reply: Message | None) -> list[Message]:
-        """Return `reply` and what is worth keeping of `messages`, in order."""
+        """Return what is worth keeping of `messages`, and `reply`, in order."""
         asked: dict[tuple[int, int], int] = {}  # (kind, client) -> requests
         for body, type_ in messages:
             if (type_, len(body)) in REQUEST_SIZES:
