@@ -16,7 +16,7 @@ import sysv_ipc
 
 from spectacles.common import cli, storage
 from spectacles.common.directory import RunDirectory, claim
-from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, HeldError, SpectaclesError
+from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, HeldError, SpectaclesError, reason
 from spectacles.common.lifecycle import program
 from spectacles.q1_pipes.channel import NAMES as FIFO_NAMES
 
@@ -77,8 +77,10 @@ def _try(what: str, name: str, remove: Callable[[str], str | None]) -> str | Non
         return None
     except (sysv_ipc.PermissionsError, PermissionError):
         return FOREIGN
-    except (ValueError, OSError) as error:
-        return f"{error}, laissé"
+    except (ValueError, TypeError, OverflowError):
+        return "nom illisible, laissé"
+    except OSError as error:
+        return f"{reason(error)}, laissé"
 
 
 def _remove_queue(name: str) -> str:

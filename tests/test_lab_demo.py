@@ -142,7 +142,7 @@ def test_without_rich(tmp_path: Path) -> None:
     for command in (["demo"], ["compare"]):
         done = helpers.run([sys.executable, "-m", "spectacles", *command], cwd=tmp_path, env=environ)
         assert done.returncode == 1
-        assert "spectacles[lab]" in helpers.one_line(done)
+        assert "install rich" in helpers.one_line(done)
 
 
 def test_wrong_usage(tmp_path: Path) -> None:

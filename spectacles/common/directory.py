@@ -134,8 +134,9 @@ class RunDirectory:
 
     def _write(self) -> None:
         lines = [f"{what}={' '.join(sorted(names))}\n" for what, names in self.objects.items() if names]
-        os.ftruncate(self._lock_fd, 0)
-        os.pwrite(self._lock_fd, (self._holder + "".join(lines)).encode(), 0)
+        text = (self._holder + "".join(lines)).encode()
+        os.pwrite(self._lock_fd, text, 0)  # first: killed in between, what matters is still there
+        os.ftruncate(self._lock_fd, len(text))
 
     def _read(self) -> dict[str, str]:
         text = os.pread(self._lock_fd, 65536, 0).decode("utf-8", "replace")
@@ -154,8 +155,11 @@ class RunDirectory:
             self._lock_fd = os.open(
                 LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self.fd
             )
-            if not stat.S_ISREG(os.fstat(self._lock_fd).st_mode):
+            status = os.fstat(self._lock_fd)
+            if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "ce n'est pas un fichier ordinaire", os.path.join(self.path, LOCK_NAME))
+            if status.st_uid != os.geteuid():
+                raise OSError(errno.EPERM, "à un autre utilisateur", os.path.join(self.path, LOCK_NAME))
             try:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # The last holder may have removed the file between our open and our lock.
@@ -164,7 +168,7 @@ class RunDirectory:
                     return
             except BlockingIOError:
                 record = self._read()
-                pid = int(record.get("pid", "0"))
+                pid = int(number) if (number := record.get("pid", "")).isdecimal() else 0
                 # The children of a server killed a moment ago are dying too: wait for them.
                 if time.monotonic() > deadline or (pid and process_runs(pid)):
                     who = f"{record.get('question', '?')}, PID {pid}" if pid else "inconnu"

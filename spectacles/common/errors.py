@@ -6,6 +6,7 @@
 | 1    | cannot serve: bad file, no rights, repeated deaths | refused: not enough seats, no such show |
 | 2    | wrong usage                                        | wrong usage                             |
 | 3    | another server holds the directory, key or port    | no server, no answer, or nobody to tell |
+| 130  |                                                    | Ctrl-C                                  |
 """
 
 import errno
@@ -24,6 +25,7 @@ _FRENCH = {
     errno.EPERM: "opération non permise",
     errno.ENOENT: "aucun fichier ou répertoire de ce nom",
     errno.ENOTDIR: "ce n'est pas un répertoire",
+    errno.EEXIST: "existe déjà, et n'est pas un répertoire",
     errno.EISDIR: "c'est un répertoire",
     errno.ELOOP: "lien symbolique refusé",
     errno.EROFS: "système de fichiers en lecture seule",

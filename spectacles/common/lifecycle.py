@@ -66,7 +66,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Server:
     """What every server does around its work. A context manager: enter it first, leave it last.
 
-    name: of the question, for the log and the lock. options: what cli.server_options() returned.
+    name: of the question, for the log and the lock. options: what cli.parse_server() returned.
     Entering creates and locks the run directory, starts the log, opens (or creates) spectacles.dat as `store` and
     catches the signals. Raises SpectaclesError.
     """
@@ -176,6 +176,7 @@ def _wake(number: int, frame: FrameType | None) -> None:
 
 def _create_from_catalogue(directory_fd: int, path: str, mode: int) -> None:
     # In a child: what reading TOML imports (2.5 MB) goes with it, and the server stays light.
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -185,12 +186,15 @@ def _create_from_catalogue(directory_fd: int, path: str, mode: int) -> None:
             storage.create(directory_fd, catalogue.load(catalogue.default_path(path)), mode)
             code = 0
         except (SpectaclesError, OSError) as error:
-            print(f"{path} : {error}", file=sys.stderr, flush=True)
+            os.write(write_fd, reason(error).encode()[:4000])
         finally:
             os._exit(code)
+    os.close(write_fd)
+    with open(read_fd, encoding="utf-8", errors="replace") as pipe:
+        why = pipe.read()
     _, status = os.waitpid(pid, 0)
     if status != 0:
-        raise SpectaclesError(f"{path} : {storage.FILE_NAME} n'a pas pu être créé depuis le catalogue")
+        raise SpectaclesError(f"{storage.FILE_NAME} n'a pas pu être créé depuis le catalogue : {why}")
 
 
 def raise_descriptor_limit() -> int:
@@ -252,4 +256,5 @@ def _open_standard_descriptors() -> None:
 
 def _name_of(main: Callable[..., object]) -> str:
     module = sys.modules[main.__module__]
-    return (module.__spec__.name if module.__spec__ else module.__name__).removeprefix("spectacles.")
+    name = (module.__spec__.name if module.__spec__ else module.__name__).removeprefix("spectacles.")
+    return "spectacles" if name == "__main__" else name

@@ -28,10 +28,9 @@ logger.addHandler(logging.NullHandler())
 logger.setLevel(logging.INFO)
 logging.raiseExceptions = False  # a closed terminal or a full disk must not print a traceback
 
+# Every request passes here: start() replaces what --log-level hides by a function that does nothing.
 debug: Callable[..., None] = logger.debug
-info: Callable[..., None] = (
-    logger.info
-)  # below the level start() replaces it, and debug, by _ignore: requests pass here
+info: Callable[..., None] = logger.info
 warning = logger.warning
 error = logger.error
 

@@ -163,7 +163,7 @@ def _reservation(session: Session) -> None:
     if session.reserve(show, seats):
         print("Réservation OK. À bientôt dans nos salles !")
     else:
-        print("Réservation NOK : ce spectacle n'existe pas, ou il n'y reste pas assez de places.")
+        print("Réservation NOK : ce spectacle n'existe pas, ou ce nombre de places n'y est pas à prendre.")
 
 
 def _ask(prompt: str) -> str:

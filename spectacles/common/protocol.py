@@ -1,8 +1,8 @@
 """The bytes of every message, requests and replies together (FIDELITY, section 2). How they travel is elsewhere.
 
-Every format states its byte order (little-endian) and its padding, so that it does not depend on the machine, and is
-laid out as the C compiler lays out the structs of the original on x86-64 and aarch64. A message of the queue is its
-body: the `long mtype` before it travels apart, as msgsnd(2) has it.
+Every format states its byte order (little-endian) and its padding, so that two unlike machines understand each other
+over TCP (defect 20), and is laid out as the C compiler lays out the structs of the original on x86-64 and aarch64. A
+message of the queue is its body: the `long mtype` before it travels apart, as msgsnd(2) has it.
 
 A request inside a server is a plain tuple (kind, client, show, seats): `client` is what the log calls it (a PID, an
 address), `show` a slot 0..9, never an id; what a request does not carry is 0.

@@ -131,7 +131,8 @@ class SpectacleTable:
 
         When it returns 0 or more the reservation is in the file (and on the disk, unless --no-fsync). The disk is
         waited for outside the lock, so that others can consult, and share the wait, meanwhile. A failed write gives
-        the seats back, is logged and refused (defects 6 and 7). Blocks on the lock and on the disk.
+        the seats back, is logged and refused (defects 6 and 7). Blocks on the lock and on the disk. Whatever comes of
+        it, the `with` gives the lock back: a refusal that kept it stopped the original for good (defect 18).
         """
         with self._lock:
             left = self._places(show) - seats

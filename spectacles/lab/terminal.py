@@ -25,7 +25,7 @@ def console(*, stderr: bool = False) -> Console:
     try:
         from rich.console import Console
     except ModuleNotFoundError:
-        raise SpectaclesError("rich manque : pip install 'spectacles[lab]'") from None
+        raise SpectaclesError("rich manque : pip install rich") from None
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show an accent still gets the rest

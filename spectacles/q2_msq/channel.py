@@ -56,6 +56,7 @@ CALM = 1.0  # ...less than this many seconds
 LINES = 5  # about dropped messages in a second
 PAUSE = 0.001  # seconds between two looks meanwhile, or that the gate stays as it is
 PUT_BACK_TIMEOUT = 1.0  # seconds to get back into the queue what was taken out; 0.01 is usual in a flood
+GAP = 4096  # bytes, half of the largest message by default
 MAX_ASKED = 3  # requests of a kind that one process may have in a full queue, be it impatient
 DRAIN_TIMEOUT = 0.2  # seconds that clients get, when the server stops, to fetch what it has sent them
 WATCHED_MARGIN = 64  # descriptors left for everything else than watching clients
@@ -135,6 +136,9 @@ class ServerQueue:
         last_pid = len(noted)
         list_size, unpack_list = LIST_REQUEST.size, LIST_REQUEST.unpack
         while not self.closing:
+            if self._left:  # nobody else knows of it
+                self._make_room()
+                continue
             try:
                 body, type_ = take()  # blocks
             except sysv_ipc.ExistentialError:
@@ -338,11 +342,15 @@ class ServerQueue:
             keeper.join()
 
     def _keep_gate(self, waiting: deque[Message], done: threading.Event, sender: int, deadline: float) -> None:
+        narrow = True
         while not done.is_set() and time.monotonic() < deadline:
             self._queue.max_size = 1
             waiting.extend(self._wanted(self._take_all(), None))  # honest requests that came in with the others
             if not done.wait(PAUSE):
-                self._queue.max_size = self._limit
+                # In turns too narrow for large messages, and so wide that small ones need their time to fill it.
+                needed = sum(len(body) for body, _ in list(waiting))
+                self._queue.max_size = min(needed + GAP, self._limit) if narrow else self._limit
+                narrow = not narrow
                 done.wait(PAUSE)
         while not done.wait(PAUSE):
             signal.pthread_kill(sender, signal.SIGUSR1)

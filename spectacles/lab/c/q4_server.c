@@ -21,6 +21,7 @@ int main(int argc, char **argv) {
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
     announce_queue(&o);
     while (!stopping) {
+        /* The size of what it points to; of the pointer itself is defect 17. */
         Request *request = malloc(sizeof *request);
         if (!request)
             fail("malloc");
