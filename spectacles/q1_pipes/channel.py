@@ -268,7 +268,8 @@ class ClientPipes:
         if len(reply) != reply_format.size:
             raise NoServerError("le serveur s'est arrêté")
         answer = int(reply_format.unpack(reply)[0])
-        return answer if answer > LAST_PROBE else self.exchange(kind, *words)  # a probe that came back late
+        late_probe = answer <= LAST_PROBE and answer != words[0]
+        return self.exchange(kind, *words) if late_probe else answer
 
     def _open(self, name: str, flags: int) -> int:
         path = os.path.join(self._directory, name)

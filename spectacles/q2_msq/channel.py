@@ -104,6 +104,7 @@ class ServerQueue:
         self._epoll.register(self._notes[0], select.EPOLLIN)
         self._was_full = False
         self._left: list[Message] = []  # taken out, and not yet back in
+        self._backlog: dict[int, deque[Message]] = {}  # kind -> requests taken out by the worker that serves them
         self._flooding: dict[int, float] = {}  # PID -> when it was last seen to ask over and over without reading
         self._dropped = 0  # messages not yet spoken of in the log
         self._told = 0  # times in the present second
@@ -134,13 +135,14 @@ class ServerQueue:
         take = self._take_fairly if kind == ANY else partial(self._queue.receive, True, kind)
         noted = self._noted  # a client noted here was alive a moment ago, and its death will be noticed
         last_pid = len(noted)
+        backlog = self._backlog.setdefault(kind, deque())
         list_size, unpack_list = LIST_REQUEST.size, LIST_REQUEST.unpack
         while not self.closing:
             if self._left:  # nobody else knows of it
-                self._make_room()
+                self._make_room(None, kind)
                 continue
             try:
-                body, type_ = take()  # blocks
+                body, type_ = backlog.popleft() if backlog else take()  # blocks
             except sysv_ipc.ExistentialError:
                 raise SpectaclesError(f"la file {self._key:#x} a été supprimée") from None
             except sysv_ipc.Error:
@@ -166,7 +168,7 @@ class ServerQueue:
             self._send(body, False, client)
         except sysv_ipc.BusyError:
             if not self._floods(client):
-                self._make_room((body, client))
+                self._make_room((body, client), request[0])
         self.served[0] = 1
         # After the send: whatever the main thread does about the death of this client, it does it later than that.
         if not self._noted[client]:
@@ -218,8 +220,10 @@ class ServerQueue:
 
     # The queue is full
 
-    def _make_room(self, reply: Message | None = None) -> list[int]:
+    def _make_room(self, reply: Message | None = None, kind: int = 0) -> list[int]:
         """Sort the queue out, send `reply` with what is put back, and return the types of all that.
+
+        kind: which requests the caller serves, if any. It keeps these in hand; the others go back to the queue.
 
         Blocks while live clients' replies leave no room, PATIENCE at most; then the oldest of them are dropped.
         """
@@ -243,9 +247,9 @@ class ServerQueue:
                     kept = self._newest(kept)
                     self._evicted_at = time.monotonic()
                     break
-                self._left = self._put_back([message for message in kept if message is not reply])
+                self._left = self._put_back([message for message in kept if message is not reply], kind)
                 time.sleep(PAUSE)
-            self._left = self._put_back(kept)
+            self._left = self._put_back(kept, kind)
         self._tell(len(messages) + (reply is not None) - len(kept), "file encombrée")
         return [type_ for _, type_ in kept]
 
@@ -308,9 +312,16 @@ class ServerQueue:
                 left.append((body, type_))
         return left[::-1]
 
-    def _put_back(self, messages: list[Message]) -> list[Message]:
+    def _others(self, messages: list[Message], kind: int) -> list[Message]:
+        """Add the requests of `kind` to the backlog of the worker that serves them, and return the rest."""
+        if kind not in self._backlog:  # question 4, where a thread replies and another one receives
+            return messages
+        self._backlog[kind].extend(message for message in messages if message[1] == kind)
+        return [message for message in messages if message[1] != kind]
+
+    def _put_back(self, messages: list[Message], kind: int) -> list[Message]:
         """Open the gate and send `messages` into the empty queue; return what is left after a second. Blocks."""
-        waiting = deque(messages)
+        waiting = deque(self._others(messages, kind))
         self._queue.max_size = self._limit
         with contextlib.suppress(sysv_ipc.BusyError):
             while waiting:
@@ -318,18 +329,19 @@ class ServerQueue:
                 waiting.popleft()
         deadline = time.monotonic() + PUT_BACK_TIMEOUT
         while waiting and time.monotonic() < deadline:
-            self._put_back_in_line(waiting, deadline)
+            self._put_back_in_line(waiting, kind, deadline)
         self._queue.max_size = self._limit
         return list(waiting)
 
-    def _put_back_in_line(self, waiting: deque[Message], deadline: float) -> None:
+    def _put_back_in_line(self, waiting: deque[Message], kind: int, deadline: float) -> None:
         """Send what is `waiting` while others are faster than us through the open gate.
 
         Opening it wakes those blocked in msgsnd(2), and they take our processor before we have sent anything. So we
         block in msgsnd too, and are woken with them, while another thread opens and closes the gate.
         """
         done = threading.Event()
-        keeper = threading.Thread(target=self._keep_gate, args=(waiting, done, threading.get_ident(), deadline))
+        arguments = (waiting, kind, done, threading.get_ident(), deadline)
+        keeper = threading.Thread(target=self._keep_gate, args=arguments)
         keeper.start()
         try:
             while waiting and time.monotonic() < deadline:
@@ -341,11 +353,15 @@ class ServerQueue:
             done.set()
             keeper.join()
 
-    def _keep_gate(self, waiting: deque[Message], done: threading.Event, sender: int, deadline: float) -> None:
+    def _keep_gate(
+        self, waiting: deque[Message], kind: int, done: threading.Event, sender: int, deadline: float
+    ) -> None:
         narrow = True
         while not done.is_set() and time.monotonic() < deadline:
             self._queue.max_size = 1
-            waiting.extend(self._wanted(self._take_all(), None))  # honest requests that came in with the others
+            # Honest requests that came in with the others. What we have got in ourselves is out again too, but for
+            # what somebody was waiting for: that has been handed over.
+            waiting.extend(self._others(self._wanted(self._take_all(), None), kind))
             if not done.wait(PAUSE):
                 # In turns too narrow for large messages, and so wide that small ones need their time to fill it.
                 needed = sum(len(body) for body, _ in list(waiting))
