@@ -55,6 +55,12 @@ class SharedTable(SpectacleTable):
         with self._lock:
             return self._buffer.tobytes()
 
+    def consult(self, show: int) -> int:
+        """As SpectacleTable.consult, in a child whose waits a signal interrupts: it finishes its request first."""
+        while True:
+            with contextlib.suppress(posix_ipc.SignalError):  # in taking the lock: nothing was done
+                return super().consult(show)
+
     def recover(self) -> None:
         """Free the semaphore and read the table from the file again. The caller makes sure that no child is alive."""
         while True:

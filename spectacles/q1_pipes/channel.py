@@ -20,6 +20,7 @@ import fcntl
 import mmap
 import os
 import select
+import signal
 import stat
 import time
 
@@ -112,6 +113,7 @@ class ServerPipes:
         (name,) = PIPES[LIST][0]
         # Opened again to block: the other processes, and the sweeping of garbage, need it not to.
         fd = os.open(f"/proc/self/fd/{self._fds[name]}", os.O_RDWR | os.O_CLOEXEC)
+        signal.siginterrupt(signal.SIGTERM, True)  # else the kernel goes on with the read, and no handler runs
         while not self.closing:
             try:
                 self._blocked = True
