@@ -303,12 +303,20 @@ class ClientPipes:
         (request,), reply = PIPES[LIST]
         self._discard(request)
         probe = PIPE_INT.pack(int.from_bytes(os.urandom(4), "little") % 2**30 - 2**31)
-        os.write(self._fds[request], probe)
+        try:
+            os.write(self._fds[request], probe)
+        except BrokenPipeError:
+            raise NoServerError("le serveur s'est arrêté") from None
+        except BlockingIOError:
+            raise NoServerError("le serveur ne lit plus ses tubes") from None
         poll = select.poll()
         poll.register(self._fds[reply], select.POLLIN)
         answer, patience = b"", self._timeout
         while answer != probe and poll.poll(patience * 1000):
-            answer = os.read(self._fds[reply], PIPE_INT.size)
+            try:
+                answer = os.read(self._fds[reply], PIPE_INT.size)
+            except BlockingIOError:  # 64 KB of unread answers: the server has just thrown them away
+                continue
             if not answer:
                 raise NoServerError("le serveur s'est arrêté")
             patience = SILENCE
