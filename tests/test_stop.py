@@ -162,15 +162,16 @@ def test_takes_over_at_once(server: helpers.Servers, forking_question: str) -> N
     helpers.eventually(lambda: helpers.is_gone(first.pid), "the end of the parent")
     second = server.start(forking_question, directory=first.directory, names=first.options)
 
-    def has_seen_the_lock() -> bool:
+    def is_in_the_directory() -> bool:
+        """The directory stays open while the lock is tried again and again, unlike the lock's own file."""
         with contextlib.suppress(OSError):
-            descriptors = Path(f"/proc/{second.pid}/fd")
-            if any(os.readlink(path).endswith("server.lock") for path in descriptors.iterdir()):
+            descriptors = Path(f"/proc/{second.pid}/fd").iterdir()
+            if any(os.readlink(path) == str(first.directory.resolve()) for path in descriptors):
                 return True
         return second.process.poll() is not None
 
     try:
-        helpers.eventually(has_seen_the_lock, "the second server at the lock")
+        helpers.eventually(is_in_the_directory, "the second server at the lock")
     finally:
         for pid in workers:
             with contextlib.suppress(ProcessLookupError):
