@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import select
 import signal
 import sys
@@ -161,7 +160,7 @@ class Server:
         for number in STOP_SIGNALS:
             signal.signal(number, self._ask_to_stop)
         for number in (signal.SIGCHLD, signal.SIGUSR1):
-            signal.signal(number, _wake)
+            signal.signal(number, interrupt)
         self._undo.callback(os.close, self._wakeup_fd)
         self._undo.callback(os.close, wakeup_write_fd)
         self._undo.callback(signal.set_wakeup_fd, -1)
@@ -170,7 +169,7 @@ class Server:
         self.stopping = True
 
 
-def _wake(number: int, frame: FrameType | None) -> None:
+def interrupt(number: int, frame: FrameType | None) -> None:
     """Do nothing: the signal has interrupted a blocked call, which is all it is for."""
 
 
@@ -195,13 +194,6 @@ def _create_from_catalogue(directory_fd: int, path: str, mode: int) -> None:
     _, status = os.waitpid(pid, 0)
     if status != 0:
         raise SpectaclesError(f"{storage.FILE_NAME} n'a pas pu être créé depuis le catalogue : {why}")
-
-
-def raise_descriptor_limit() -> int:
-    """Raise the soft limit of open descriptors to the hard one, and return it, getrlimit(2)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard if hard != resource.RLIM_INFINITY else soft
 
 
 def program(main: Callable[[list[str] | None], int | None]) -> Program:

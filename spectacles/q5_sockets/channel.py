@@ -18,7 +18,7 @@ from functools import partial
 
 from spectacles.common import log
 from spectacles.common.errors import HeldError, NoServerError, SpectaclesError, UsageError, reason
-from spectacles.common.lifecycle import raise_descriptor_limit
+from spectacles.common.limits import raise_descriptor_limit
 from spectacles.common.protocol import LIST, RESERV, TCP_REQUEST
 
 TYPE_CHECKING = False

@@ -1,0 +1,18 @@
+"""Limits of the kernel and of this process."""
+
+from __future__ import annotations
+
+import resource
+
+
+def kernel_limit(name: str) -> int:
+    """Return /proc/sys/kernel/`name`, for example "msgmnb" (bytes in a System V queue), proc(5)."""
+    with open(f"/proc/sys/kernel/{name}", "rb") as file:
+        return int(file.read())
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit of open descriptors to the hard one, and return it, getrlimit(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else soft

@@ -1,0 +1,302 @@
+"""Making room in a full queue: the part of the server's end that stands between a flood and everybody else.
+
+Clients and server write to the same 16 KB, so a few careless processes can take the room that all others need (defect
+11), and one that blocks in msgsnd(2) goes on the moment that a byte is free. What the server can move is the gate:
+`msg_qbytes`, the limit of the queue, which only its owner may change.
+
+    1. close it, and take everything out: requests are set aside in a pipe for the worker of their kind, replies are
+       kept, what nobody can want is dropped;
+    2. open it and send the replies, with an empty message in front that wakes the worker for whom requests are set
+       aside. All who wait for room wake up too; while they are faster, take out what they have sent and try again.
+
+A client waits for one answer at a time. So of each process one request of a kind and one reply are kept; nothing of the
+dead; and nothing of one that asks over and over without reading. Live clients' replies that alone fill the queue get
+some time to be read before the oldest are dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import struct
+import threading
+import time
+from collections import deque
+from itertools import cycle
+
+import sysv_ipc
+
+from spectacles.common import log
+from spectacles.common.directory import process_exists
+from spectacles.common.limits import kernel_limit
+from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REPLY, RESERV_REQUEST
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    Message = tuple[bytes, int]  # body, type: as sysv_ipc returns them
+
+ANY = -RESERV  # msgrcv(2): the first message of the lowest type up to 2, so never a reply (defect 15)
+FIRST_PID = RESERV + 1  # a reply to PID 1 or 2 would be taken for a request (defect 13)
+CROWD = 100  # messages
+MAX_ASKED = 3  # requests of a kind that one process may have in a full queue, be it impatient
+PATIENCE = 0.25  # seconds that live clients get to read what fills the queue...
+PATIENCE_IN_A_FLOOD = 0.02  # ...when it was so a moment ago...
+CALM = 1.0  # ...less than this many seconds
+PAUSE = 0.001  # seconds between two looks meanwhile
+PUT_BACK_TIMEOUT = 3.0  # seconds to get back into the queue what was taken out; a tenth is usual in a flood
+TURNS = (20, 8, 40)  # of trying in one way before the other one is tried
+INSTANT = 0.0002  # seconds that the gate stays as it is meanwhile
+WIDE = 1 << 30  # bytes, more than any queue has
+LINES = 5  # about dropped messages in a second
+
+REQUEST_SIZES = {LIST: LIST_REQUEST.size, RESERV: RESERV_REQUEST.size}
+REPLY_SIZES = {LIST_REPLY.size, RESERV_REPLY.size}
+
+_PID = struct.Struct("<i")
+
+
+class Gate:
+    """The gate of `queue`, shared by all workers of its server, forked children or threads. The queue must be ours."""
+
+    def __init__(self, queue: sysv_ipc.MessageQueue) -> None:
+        self._queue = queue
+        self._limit = kernel_limit("msgmnb")  # bytes, all that an ordinary user may set
+        queue.max_size = self._limit
+        self._last_pid = kernel_limit("pid_max")
+        self._thread_lock = threading.Lock()
+        self._process_lock = os.memfd_create("spectacles-msq")
+        self._aside = {kind: os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) for kind in REQUEST_SIZES}
+        self._poll = select.poll()
+        for read_fd, _ in self._aside.values():
+            self._poll.register(read_fd, select.POLLIN)
+        self.closing = False
+        self._waiting: deque[Message] = deque()  # taken out, and not yet back in
+        self._inside = 0  # bytes that are back in
+        self._asked: dict[tuple[int, int], int] = {}  # (kind, client) -> requests, while room is being made
+        self._alive: dict[int, bool] = {}  # client -> whether it can want an answer, likewise
+        self.flooding: dict[int, float] = {}  # PID -> when it was last seen to ask over and over without reading
+        self._evicted_at = float("-inf")
+        self._dropped = 0  # messages not yet spoken of in the log
+        self._told = 0  # times in the present second
+        self._told_at = float("-inf")
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        for fd in (self._process_lock, *(fd for ends in self._aside.values() for fd in ends)):
+            os.close(fd)
+
+    def is_full(self) -> bool:
+        """Say whether the largest reply would not fit, by sending one to oneself."""
+        own = os.getpid()
+        try:
+            self._queue.send(bytes(LIST_REPLY.size), False, own)
+        except sysv_ipc.BusyError:
+            return True
+        self.take(own)
+        return False
+
+    def floods(self, client: int) -> bool:
+        """Say whether `client` was just seen to ask over and over without reading."""
+        return time.monotonic() - self.flooding.get(client, float("-inf")) < CALM
+
+    def is_crowded(self) -> bool:
+        """Say whether many messages lie in the queue, of whatever size."""
+        return int(self._queue.current_messages) > CROWD
+
+    def aside(self, kind: int) -> list[Message]:
+        """Return, once, requests of `kind` that have been set aside; for the worker that serves them."""
+        size = REQUEST_SIZES[kind]
+        try:
+            data = os.read(self._aside[kind][0], 65536)
+        except BlockingIOError:
+            return []
+        return [(data[start : start + size], kind) for start in range(0, len(data), size)]
+
+    def take(self, type_: int) -> list[Message]:
+        """Take out what is there now of `type_` (0: of all, ANY: requests). Does not block."""
+        messages: list[Message] = []
+        with contextlib.suppress(sysv_ipc.BusyError):  # bounded: a flood must not keep us here
+            messages.extend(self._queue.receive(False, type_) for _ in range(self._queue.current_messages))
+        return messages
+
+    def make_room(self, reply: Message | None = None) -> list[int]:
+        """Sort the queue out, send `reply` with what goes back, and return the types of all that.
+
+        Blocks while live clients' replies leave no room, PATIENCE at most; then the oldest of them are dropped.
+        """
+        with self._alone():
+            if reply is not None:
+                if self.floods(reply[1]):
+                    return []
+                with contextlib.suppress(sysv_ipc.BusyError):
+                    self._queue.send(reply[0], False, reply[1])  # while we waited for our turn another made room
+                    return []
+            calm = time.monotonic() - self._evicted_at > CALM
+            deadline = time.monotonic() + (PATIENCE if calm else PATIENCE_IN_A_FLOOD)
+            spare = self._limit - (len(reply[0]) if reply else LIST_REPLY.size)
+            self._asked, self._alive = {}, {}
+            while True:
+                self._queue.max_size = 1  # closed
+                kept = self._sort(self.take(0))
+                if sum(len(body) for body, _ in kept) <= spare:
+                    break
+                if time.monotonic() >= deadline:
+                    kept = self._newest(kept)
+                    self._evicted_at = time.monotonic()
+                    break
+                self._put_back(kept)
+                time.sleep(PAUSE)
+            if reply:
+                kept = self._sort([*kept, reply])
+            self._put_back(kept)
+        self.tell(0, "file encombrée")
+        return [type_ for _, type_ in kept]
+
+    def tell(self, dropped: int, why: str) -> None:
+        """Log that messages were dropped, a few times a second at most: a flood must not become a flood of lines."""
+        self._dropped += dropped
+        now = time.monotonic()
+        if now - self._told_at > CALM:
+            self._told_at, self._told = now, 0
+        if self._dropped and self._told < LINES:
+            log.warning("[INFO] %s (%d message(s) écarté(s))", why, self._dropped)
+            self._told += 1
+            self._dropped = 0
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other workers, threads or processes, from moving the gate. The kernel frees the lock of the dead."""
+        with self._thread_lock:
+            fcntl.lockf(self._process_lock, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._process_lock, fcntl.LOCK_UN)
+
+    def _sort(self, messages: Iterable[Message]) -> list[Message]:
+        """Set requests aside and return the replies worth keeping, the newest of each client and size, in order."""
+        replies: dict[Message, Message] = {}
+        for body, type_ in messages:
+            size = len(body)
+            if REQUEST_SIZES.get(type_) == size:
+                client = _PID.unpack_from(body)[0]
+                count = self._asked[type_, client] = self._asked.get((type_, client), 0) + 1
+                if count > MAX_ASKED:
+                    self.flooding[client] = time.monotonic()
+                    self._alive[client] = False
+                if count == 1 and self._wants(client) and self._set_aside(body, type_):
+                    continue
+            elif type_ >= FIRST_PID and size in REPLY_SIZES and self._wants(type_):
+                place = (bytes(size), type_)
+                self._dropped += replies.pop(place, None) is not None
+                replies[place] = (body, type_)
+                continue
+            self._dropped += size > 0  # an empty one is our own, for a worker
+        return [reply for reply in replies.values() if self._alive[reply[1]]]
+
+    def _wants(self, client: int) -> bool:
+        if client not in self._alive:
+            known = FIRST_PID <= client <= self._last_pid
+            self._alive[client] = known and not self.floods(client) and process_exists(client)
+        return self._alive[client]
+
+    def _set_aside(self, body: bytes, kind: int) -> bool:
+        try:
+            return os.write(self._aside[kind][1], body) > 0  # whole or not at all, pipe(7)
+        except BlockingIOError:
+            return False
+
+    def _newest(self, replies: list[Message]) -> list[Message]:
+        """Return the newest of `replies` that fill half of the queue at most."""
+        room = self._limit // 2
+        for count, (body, _) in enumerate(reversed(replies)):
+            room -= len(body)
+            if room < 0:
+                self._dropped += len(replies) - count
+                return replies[len(replies) - count :]
+        return replies
+
+    def _put_back(self, replies: list[Message]) -> None:
+        """Send `replies` into the empty queue, and what wakes the workers, and leave the gate open.
+
+        Opening it wakes all who wait in msgsnd(2), and they may take the processor before we have sent anything: who
+        gets in is the scheduler's choice, and one way of trying that always loses is often followed by one that wins.
+        """
+        self._waiting = deque([*self._wake_ups(), *replies])
+        self._inside = 0
+        deadline = time.monotonic() + PUT_BACK_TIMEOUT
+        self._queue.max_size = self._limit
+        self._send_now()
+        for turns in cycle(TURNS):
+            if not self._waiting or self.closing or time.monotonic() > deadline:
+                break
+            for turn in range(turns):
+                replies = self._sort([*self._close(), *self._waiting])
+                if self._inside + sum(len(body) for body, _ in replies) > self._limit:
+                    replies = self._newest(replies)
+                self._waiting = deque([*self._wake_ups(), *replies])
+                self._open(turn % 2 * WIDE)
+                if self._send_now():
+                    break
+            else:
+                self._send_in_line(turns)
+        self._dropped += len(self._waiting)
+        self._queue.max_size = self._limit
+
+    def _send_now(self) -> bool:
+        """Send what is waiting; say whether all of it got in. Does not block."""
+        with contextlib.suppress(sysv_ipc.BusyError):
+            while self._waiting:
+                body, type_ = self._waiting[0]
+                self._queue.send(body, False, type_)
+                self._waiting.popleft()
+                self._inside += len(body)
+        return not self._waiting
+
+    def _send_in_line(self, turns: int) -> None:
+        """Send what is waiting by a thread that waits in msgsnd(2) with all the others, to be woken with them."""
+
+        def send() -> None:
+            with contextlib.suppress(sysv_ipc.Error):  # interrupted: it is late
+                while self._waiting:
+                    body, type_ = self._waiting[0]
+                    self._queue.send(body, True, type_)  # blocks
+                    self._waiting.popleft()
+                    self._inside += len(body)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        for turn in range(turns):
+            # One byte too narrow for us first: those before us in line, if theirs is smaller, line up again behind us.
+            for width in (-1, 0, WIDE) if turn % 3 == 0 else (-1, 0):
+                sender.join(INSTANT)
+                if sender.is_alive():
+                    new = [*self._sort(self._close()), *self._wake_ups()]
+                    self._waiting.extend(message for message in new if message not in self._waiting)
+                    self._open(width)
+        while sender.is_alive():
+            sender.join(INSTANT)
+            signal.pthread_kill(sender.ident or 0, signal.SIGUSR1)
+
+    def _close(self) -> list[Message]:
+        """Close the gate and return what has come in."""
+        self._queue.max_size = 1
+        came = self.take(ANY)
+        if not came:  # of another type: we only find it by taking ours out too
+            came, self._inside = self.take(0), 0
+        return came
+
+    def _open(self, width: int) -> None:
+        """Open the gate `width` bytes wider than what is waiting first needs."""
+        needed = self._inside + len(self._waiting[0][0]) if self._waiting else 0
+        # More messages than bytes do not fit either: room for the empty ones that wake the workers.
+        self._queue.max_size = min(max(needed + width, 4), self._limit)
+
+    def _wake_ups(self) -> list[Message]:
+        ready = {fd for fd, _ in self._poll.poll(0)}
+        return [(b"", kind) for kind, (read_fd, _) in self._aside.items() if read_fd in ready]
