@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
 
+FIELDS = ("id", "nom", "date", "places")
+
 
 def _parser() -> cli.Parser:
     parser = cli.Parser(
@@ -72,10 +74,12 @@ def _changed(table: bytes, options: Namespace) -> bytes:
     """Return the 72 bytes of the slot after `table set`. Raises UsageError."""
     if options.empty:
         return bytes(RECORD_SIZE)
+    if all(getattr(options, field) is None for field in FIELDS):
+        raise UsageError("rien à changer : donnez --id, --nom, --date, --places ou --empty")
     slot = options.slot
     known = dict(unpack_table(table)).get(slot)
     entry: dict[str, object] = {"case": slot}
-    for field in ("id", "nom", "date", "places"):
+    for field in FIELDS:
         given = getattr(options, field)
         if given is None and known is not None:
             given = getattr(known, field)

@@ -88,23 +88,6 @@ def names_of(path: Path) -> list[str]:
     return [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_every_server_has_the_same_shape(question: str) -> None:
-    """A drawing, answer(), work(), main(), in this order, on two screens; each blocking call of work() says so."""
-    path = PACKAGE / question / "server.py"
-    names = names_of(path)
-    assert [name for name in names if name in ("answer", "work", "main")] == ["answer", "work", "main"]
-    assert set(names) <= {"answer", "handle", "work", "main"}
-    source = path.read_text()
-    assert len(source.splitlines()) <= 90
-    assert "# blocks" in source
-    drawing = ast.get_docstring(ast.parse(source)) or ""
-    assert "──" in drawing
-    for word in ("Channel:", "Table:", "Lock:", "Reply:"):
-        assert word in drawing
-    assert "Since question" in drawing or question == "q1_pipes"
-
-
 def test_command(tmp_path: Path) -> None:
     """`spectacles`: help, version, a question by number and by name, usage errors in one line."""
     command = [sys.executable, "-m", "spectacles"]

@@ -262,6 +262,7 @@ def test_own_catalogue(server: helpers.Servers, directory: Path) -> None:
         ("--mode", "0400"),
         ("--log-level", "loud"),
         ("--dir",),
+        ("--dir", ""),
         ("--key", "-1"),
         ("--key", "0x80000000"),
         ("--sem-name", "/a/b"),

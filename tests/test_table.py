@@ -93,6 +93,7 @@ def test_refused_while_a_server_runs(server: helpers.Servers, arguments: tuple[s
         ("set", "0", "--nom", "a\x1b[2Jb"),
         ("set", "0", "--date", "2027-01-150"),
         ("set", "9", "--nom", "sans date ni places"),
+        ("set", "0"),
         ("import",),
         ("import", "nulle-part.toml"),
         ("import", "/dev/null"),

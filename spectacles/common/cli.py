@@ -127,6 +127,12 @@ def _semaphore_name(text: str) -> str:
     return text
 
 
+def _directory(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("un nom de répertoire est attendu")
+    return text
+
+
 def default_directory() -> str:
     """Return $SPECTACLES_DIR, else ./data."""
     return os.environ.get("SPECTACLES_DIR") or os.path.join(".", "data")
@@ -136,6 +142,7 @@ def add_directory(parser: argparse.ArgumentParser) -> None:
     """Add --dir."""
     parser.add_argument(
         "--dir",
+        type=_directory,
         default=default_directory(),
         metavar="DIR",
         help="répertoire de travail : spectacles.dat, tubes, verrou, journaux ($SPECTACLES_DIR, sinon ./data)",
@@ -170,7 +177,10 @@ def server_parser(module: str, summary: str, *, queue: bool = True) -> Parser:
     )
     parser.add_argument("--log-level", choices=LEVELS, default="info", help="niveau du journal (info)")
     parser.add_argument(
-        "--no-fsync", dest="fsync", action="store_false", help="acquitte sans attendre le disque (coupure de courant)"
+        "--no-fsync",
+        dest="fsync",
+        action="store_false",
+        help="acquitte sans attendre le disque : une coupure de courant peut remettre en vente des places vendues",
     )
     return parser
 

@@ -65,7 +65,8 @@ def claim(name: str) -> socket.socket:
         with asking, contextlib.suppress(OSError):
             asking.connect(address)
             credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            who = f"le serveur de PID {struct.unpack('3i', credentials)[0]}"
+            pid, user, _ = struct.unpack("3i", credentials)
+            who = f"le serveur de PID {pid}" + (f", d'un autre utilisateur ({user})" if user != os.geteuid() else "")
         raise HeldError(f"{name} : déjà utilisé par {who} ; arrêtez-le, ou choisissez une autre valeur") from None
     return holder
 

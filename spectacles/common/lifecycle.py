@@ -212,7 +212,8 @@ def program(main: Callable[[list[str] | None], int | None]) -> Program:
             message, code = str(error), error.exit_code
         except OSError as error:
             _silence_stdout()
-            message, code = reason(error), EXIT_FAILED
+            closed = isinstance(error, BrokenPipeError)  # what a peer does is dealt with where it happens
+            message, code = "sortie standard fermée" if closed else reason(error), EXIT_FAILED
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             message = f"erreur interne, à signaler : {type(error).__name__}: {error}"

@@ -61,6 +61,7 @@ class ServerQueue:
         self._send = self._queue.send
         self._gate = Gate(self._queue)
         self._watch = ClientWatch()
+        self._noted = self._watch.noted
         self.closing = False
         self.served = mmap.mmap(-1, 1)  # set by every reply; shared with forked children
         self._in_a_row = 0
@@ -88,7 +89,7 @@ class ServerQueue:
         """
         take = self._take_fairly if kind == ANY else partial(self._queue.receive, True, kind)
         tell, flooding = self._gate.tell, self._gate.flooding
-        noted = self._watch.noted  # a client noted here was alive a moment ago, and its death will be noticed
+        noted = self._noted  # a client noted here was alive a moment ago, and its death will be noticed
         last_pid = len(noted)
         aside: deque[Message] = deque()
         list_size, unpack_list = LIST_REQUEST.size, LIST_REQUEST.unpack
@@ -126,7 +127,7 @@ class ServerQueue:
         except sysv_ipc.BusyError:
             self._gate.make_room((body, client))
         self.served[0] = 1
-        if not self._watch.noted[client]:
+        if not self._noted[client]:
             self._watch.note(client)
 
     def fileno(self) -> int:

@@ -6,12 +6,14 @@ import contextlib
 import ctypes
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from spectacles.common.directory import claim
 from spectacles.lab.process import ServerError
 from tests import helpers
 from tests.fault.ledger import Ledger
@@ -85,6 +87,34 @@ def test_queue_of_another_user(
         ledger.add("7 objects of others", queue_question, tries=1)
     finally:
         helpers.remove_objects({f"msg {key}"})
+
+
+def test_claim_of_another_user(as_nobody: Callable[..., None], directory: Path, queue_question: str) -> None:
+    """A key that another user's server holds: refused, and the line says whose it is. (With the user not looked at, it
+    names a PID only, which the reader cannot stop.)
+    """
+    names = helpers.fresh_names(queue_question)
+    key = names[names.index("--key") + 1]
+    ready, told = os.pipe()
+
+    def hold() -> None:
+        if os.fork() == 0:
+            holder = claim(f"key {key}")
+            os.write(told, str(os.getpid()).encode())
+            signal.pause()
+            holder.close()
+
+    as_nobody(hold)
+    pid = int(os.read(ready, 20))
+    try:
+        done = helpers.run(helpers.server_command(queue_question, "--dir", str(directory), *names))
+        assert done.returncode == 3
+        assert f"PID {pid}, d'un autre utilisateur ({NOBODY})" in helpers.one_line(done)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        helpers.eventually(lambda: helpers.is_gone(pid), "the other user's process gone")
+        os.close(ready)
+        os.close(told)
 
 
 @pytest.mark.parametrize(
