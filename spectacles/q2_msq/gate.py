@@ -25,7 +25,6 @@ import struct
 import threading
 import time
 from collections import deque
-from itertools import cycle
 
 import sysv_ipc
 
@@ -49,7 +48,7 @@ PATIENCE_IN_A_FLOOD = 0.02  # ...when it was so a moment ago...
 CALM = 1.0  # ...less than this many seconds
 PAUSE = 0.001  # seconds between two looks meanwhile
 PUT_BACK_TIMEOUT = 3.0  # seconds to get back into the queue what was taken out; a tenth is usual in a flood
-TURNS = (20, 8, 40)  # of trying in one way before the other one is tried
+TURNS = 20  # of the gate, before another thread tries
 INSTANT = 0.0002  # seconds that the gate stays as it is meanwhile
 WIDE = 1 << 30  # bytes, more than any queue has
 LINES = 5  # about dropped messages in a second
@@ -222,74 +221,57 @@ class Gate:
         return replies
 
     def _put_back(self, replies: list[Message]) -> None:
-        """Send `replies` into the empty queue, and what wakes the workers, and leave the gate open.
-
-        Opening it wakes all who wait in msgsnd(2), and they may take the processor before we have sent anything: who
-        gets in is the scheduler's choice, and one way of trying that always loses is often followed by one that wins.
-        """
+        """Send `replies` into the empty queue, and what wakes the workers, and leave the gate open."""
         self._waiting = deque([*self._wake_ups(), *replies])
         self._inside = 0
-        deadline = time.monotonic() + PUT_BACK_TIMEOUT
         self._queue.max_size = self._limit
-        self._send_now()
-        for turns in cycle(TURNS):
-            if not self._waiting or self.closing or time.monotonic() > deadline:
-                break
-            for turn in range(turns):
-                replies = self._sort([*self._close(), *self._waiting])
-                if self._inside + sum(len(body) for body, _ in replies) > self._limit:
-                    replies = self._newest(replies)
-                self._waiting = deque([*self._wake_ups(), *replies])
-                self._open(turn % 2 * WIDE)
-                if self._send_now():
-                    break
-            else:
-                self._send_in_line(turns)
+        with contextlib.suppress(sysv_ipc.BusyError):
+            self._send_waiting(block=False)
+        deadline = time.monotonic() + PUT_BACK_TIMEOUT
+        while self._waiting and not self.closing and time.monotonic() < deadline:
+            self._queue.max_size = 1
+            self._inside = 0
+            replies = self._sort([*self.take(0), *self._waiting])
+            if sum(len(body) for body, _ in replies) > self._limit:
+                replies = self._newest(replies)
+            self._waiting = deque([*self._wake_ups(), *replies])
+            self._send_in_line()
         self._dropped += len(self._waiting)
         self._queue.max_size = self._limit
 
-    def _send_now(self) -> bool:
-        """Send what is waiting; say whether all of it got in. Does not block."""
-        with contextlib.suppress(sysv_ipc.BusyError):
-            while self._waiting:
-                body, type_ = self._waiting[0]
-                self._queue.send(body, False, type_)
-                self._waiting.popleft()
-                self._inside += len(body)
-        return not self._waiting
+    def _send_waiting(self, block: bool) -> None:
+        while self._waiting:
+            body, type_ = self._waiting[0]
+            self._queue.send(body, block, type_)
+            self._waiting.popleft()
+            self._inside += len(body)
 
-    def _send_in_line(self, turns: int) -> None:
-        """Send what is waiting by a thread that waits in msgsnd(2) with all the others, to be woken with them."""
+    def _send_in_line(self) -> None:
+        """Try to send what is waiting while others are faster than us through the open gate.
+
+        Opening it wakes all who wait in msgsnd(2), and they take our processor before we can send anything. So a thread
+        of ours waits there too, to be woken with them, while this one moves the gate. Who gets in is the scheduler's
+        choice, and where it is not us it stays so for long: hence TURNS, and then another thread.
+        """
 
         def send() -> None:
             with contextlib.suppress(sysv_ipc.Error):  # interrupted: it is late
-                while self._waiting:
-                    body, type_ = self._waiting[0]
-                    self._queue.send(body, True, type_)  # blocks
-                    self._waiting.popleft()
-                    self._inside += len(body)
+                self._send_waiting(block=True)
 
         sender = threading.Thread(target=send)
         sender.start()
-        for turn in range(turns):
+        for turn in range(TURNS):
             # One byte too narrow for us first: those before us in line, if theirs is smaller, line up again behind us.
             for width in (-1, 0, WIDE) if turn % 3 == 0 else (-1, 0):
                 sender.join(INSTANT)
                 if sender.is_alive():
-                    new = [*self._sort(self._close()), *self._wake_ups()]
-                    self._waiting.extend(message for message in new if message not in self._waiting)
+                    self._queue.max_size = 1
+                    self._sort(self.take(ANY))  # not ours: the thread may not have noted yet that it got in
+                    self._waiting.extend(message for message in self._wake_ups() if message not in self._waiting)
                     self._open(width)
         while sender.is_alive():
             sender.join(INSTANT)
             signal.pthread_kill(sender.ident or 0, signal.SIGUSR1)
-
-    def _close(self) -> list[Message]:
-        """Close the gate and return what has come in."""
-        self._queue.max_size = 1
-        came = self.take(ANY)
-        if not came:  # of another type: we only find it by taking ours out too
-            came, self._inside = self.take(0), 0
-        return came
 
     def _open(self, width: int) -> None:
         """Open the gate `width` bytes wider than what is waiting first needs."""

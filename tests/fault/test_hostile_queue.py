@@ -125,8 +125,8 @@ def test_floods(
 ) -> None:
     """Programs that send as fast as they can, and never read: honest clients are answered all the same.
 
-    Each run takes three of the floods, the soak all. (With _wanted() keeping every well-formed request, as it once did,
-    four processes that ask for the list stop everybody.)
+    Each run takes three of the floods, the soak all. (With make_room() doing nothing, with nobody
+    counted as flooding, with _wake_ups() returning none, or with _send_in_line() doing nothing, requests are lost.)
     """
     names = sorted(FLOODS)[pick::3]
     floods([rng.choice(names)], server, queue_question, hostile, attack, clients, rng, ledger, 3)
@@ -356,16 +356,25 @@ def queue_bytes(server: ServerProcess) -> int:
 
 
 def test_stopped_clients_get_their_answers_later(
-    server: helpers.Servers, queue_question: str, clients: Clients, rng: random.Random, ledger: Ledger
+    server: helpers.Servers,
+    queue_question: str,
+    hostile: Path,
+    attack: Attack,
+    clients: Clients,
+    rng: random.Random,
+    ledger: Ledger,
 ) -> None:
     """Ten clients are stopped with unread replies: others are served meanwhile, and theirs are still there afterwards.
 
-    The server, idle with them in its queue, uses no processor time. (With a queue cleared of every unread reply when
-    it gets full, the ten get nothing.)
+    Even though somebody fills up the rest of the queue. The server, idle with them in it, uses no processor time. (With
+    _sort() keeping no replies, the ten get nothing.)
     """
     guichet = start(server, queue_question)
     before = {show: helpers.places_in_file(guichet.directory, show) for show in OWN_SHOWS}
     waiting = crowd_of_readers(guichet, 10)
+    filler = attack(hostile, key_of(guichet), 1, 0, "fill", UNKNOWN, 100)
+    assert filler.stdout is not None
+    filler.stdout.readline()
     try:
         honest(guichet, clients, rng, 5)
         settle(guichet, clients, ledger, "4 stopped clients", before, 10)
