@@ -26,16 +26,23 @@ CHROMIUM = "/usr/bin/chromium"
 needs_cc = pytest.mark.skipif(reference.compiler() is None, reason="no C compiler")
 
 
-def run_compare(tmp_path: Path, *arguments: str, code: int = 0) -> tuple[str, dict[str, Any]]:
+def run_compare(tmp_path: Path, *arguments: str, code: int = 0, columns: int = 120) -> tuple[str, dict[str, Any]]:
     """Run a comparison in tmp_path; return what it printed and what it saved. Fails on another exit code."""
     (tmp_path / "tmp").mkdir(exist_ok=True)
-    environ = os.environ | {"TMPDIR": str(tmp_path / "tmp"), "COLUMNS": "120"}
+    environ = os.environ | {"TMPDIR": str(tmp_path / "tmp"), "COLUMNS": str(columns)}
     command = [*COMPARE, *arguments, "--json", "run.json"]
     done = helpers.run(command, cwd=tmp_path, env=environ, timeout=110)
     assert done.returncode == code, done
     assert "Traceback" not in done.stdout + done.stderr
     assert list((tmp_path / "tmp").iterdir()) == [], "left behind"
     return done.stdout, json.loads((tmp_path / "run.json").read_text())
+
+
+def test_a_narrow_terminal(tmp_path: Path) -> None:
+    """What does not fit goes on in the next line. (With no_wrap=True for overflow="fold", figures are cut.)"""
+    output, _ = run_compare(tmp_path, "4", "--clients", "1", "--duration", "0.2", columns=72)
+    assert "VmRSS" in output
+    assert "…" not in output
 
 
 def test_a_short_run(tmp_path: Path) -> None:

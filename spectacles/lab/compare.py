@@ -235,7 +235,7 @@ def _rich_table(sheet: Sheet) -> Table:
         pad_edge=False,
     )
     for column, heading in enumerate(sheet.headings):
-        table.add_column(heading, justify="right" if column else "left", no_wrap=True)
+        table.add_column(heading, justify="right" if column else "left", overflow="fold")
     previous = None
     for cells, bad in zip(sheet.lines, sheet.bad, strict=True):
         if previous is not None and len(sheet.headings) > 9 and cells[0] != previous:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+WIDTH = 110  # columns of a file or a pipe, which has no width of its own: those of the widest table
+
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console on standard output (or error). Raises SpectaclesError when rich is not installed."""
@@ -29,7 +32,8 @@ def console(*, stderr: bool = False) -> Console:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show an accent still gets the rest
-    return Console(stderr=stderr, highlight=False)
+    known = (sys.stderr if stderr else sys.stdout).isatty() or "COLUMNS" in os.environ
+    return Console(stderr=stderr, highlight=False, width=None if known else WIDTH)
 
 
 def question(text: str) -> str:
