@@ -58,8 +58,10 @@ class SharedTable(SpectacleTable):
     def consult(self, show: int) -> int:
         """As SpectacleTable.consult, in a child whose waits a signal interrupts: it finishes its request first."""
         while True:
-            with contextlib.suppress(posix_ipc.SignalError):  # in taking the lock: nothing was done
+            try:
                 return super().consult(show)
+            except posix_ipc.SignalError:
+                continue  # in taking the lock: nothing was done
 
     def recover(self) -> None:
         """Free the semaphore and read the table from the file again. The caller makes sure that no child is alive."""

@@ -29,6 +29,7 @@ REFUSED = -1
 _ID = struct.Struct("<i")
 _PLACES = struct.Struct("<i")
 _PLACES_OFFSET = RECORD_SIZE - _PLACES.size
+_ID_AND_PLACES = struct.Struct(f"<i{_PLACES_OFFSET - _ID.size}xi")
 
 
 def encode_text(text: str, size: int) -> bytes:
@@ -157,10 +158,10 @@ class SpectacleTable:
         return left
 
     def _places(self, show: int) -> int:
-        if not 0 <= show < MAX_SPECTACLE or _ID.unpack_from(self._buffer, show * RECORD_SIZE)[0] == 0:
+        if not 0 <= show < MAX_SPECTACLE:
             return REFUSED
-        places: int = _PLACES.unpack_from(self._buffer, show * RECORD_SIZE + _PLACES_OFFSET)[0]
-        return places
+        id_, places = _ID_AND_PLACES.unpack_from(self._buffer, show * RECORD_SIZE)
+        return places if id_ else REFUSED
 
     def _set_places(self, offset: int, places: int) -> None:
         _PLACES.pack_into(self._buffer, offset + _PLACES_OFFSET, places)

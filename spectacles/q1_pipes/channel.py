@@ -132,28 +132,36 @@ class ServerPipes:
 
     def _reservations(self) -> Iterator[Request]:
         fds = [self._fds[name] for name in PIPES[RESERV][0]]
-        turn = fds[0]
-        waiting = [select.poll() for _ in fds]
-        for poll, fd in zip(waiting, fds, strict=True):
-            poll.register(fd, select.POLLIN)
+        halves = [select.poll() for _ in fds]
         either = select.poll()
-        for fd in (*fds, self._stop_fd):
+        either.register(self._stop_fd, select.POLLIN)
+        for half, fd in zip(halves, fds, strict=True):
+            half.register(fd, select.POLLIN)
             either.register(fd, select.POLLIN)
         while True:
-            ready = either.poll()  # blocks
-            if any(fd == self._stop_fd for fd, _ in ready):
+            if any(fd == self._stop_fd for fd, _ in either.poll()):  # blocks
                 return
-            both = all(poll.poll(HALF_TIMEOUT * 1000) for poll in waiting)
-            fcntl.flock(turn, fcntl.LOCK_EX)  # blocks while a new client sweeps; held while the caller works
-            try:
-                both = both or all(poll.poll(0) for poll in waiting)  # the other half came at the last moment
-                words = [_read(fd) for fd in fds] if both else [b""]
-                if all(len(word) == PIPE_INT.size for word in words):
+            with self._turn():  # what counts is what is there now: a new client may just have swept
+                whole = all(half.poll(0) for half in halves)
+                words = [_read(fd) for fd in fds] if whole else []
+                if whole and all(len(word) == PIPE_INT.size for word in words):
                     yield (RESERV, "tube", *(PIPE_INT.unpack(word)[0] for word in words))
-                elif any(words) or not both:
+                elif whole:
                     self._drop(RESERV)
-            finally:
-                fcntl.flock(turn, fcntl.LOCK_UN)
+            if not whole and not all(half.poll(HALF_TIMEOUT * 1000) for half in halves):
+                with self._turn():
+                    if not all(half.poll(0) for half in halves):  # else the other half came at the last moment
+                        self._drop(RESERV)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Keep new clients from sweeping, also while the caller works on the request. Blocks while one sweeps."""
+        fd = self._fds[PIPES[RESERV][0][0]]
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(fd, fcntl.LOCK_UN)
 
     def _drop(self, kind: int) -> None:
         for name in PIPES[kind][0]:
