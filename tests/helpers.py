@@ -339,8 +339,14 @@ def request_waits(server: ServerProcess) -> bool:
             if local.endswith(f":{port:04X}") and state == "01" and int(queues.split(":")[1], 16):
                 return True
         return False
+    return in_queue(server)[0] > 0
+
+
+def in_queue(server: ServerProcess) -> tuple[int, int]:
+    """Return how many messages lie in the queue of `server`, and how many bytes."""
     key = int(server.options[server.options.index("--key") + 1], 0)
-    return any(
-        int(line.split()[0]) & 0xFFFFFFFF == key and int(line.split()[4])
-        for line in Path("/proc/sysvipc/msg").read_text().splitlines()[1:]
-    )
+    for line in Path("/proc/sysvipc/msg").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[0]) & 0xFFFFFFFF == key:
+            return int(fields[4]), int(fields[3])
+    return 0, 0

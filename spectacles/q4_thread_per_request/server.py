@@ -17,7 +17,8 @@ Reply: as in question 2, by the PID in the request.
 
 Since question 3: a slow request delays nobody, but requests may overtake one another, and each
 costs a thread. Beyond --max-threads the receiver stops taking, and the queue itself makes the
-clients wait.
+clients wait. Receiver and threads share one processor: the interpreter lets one of them run at a
+time, and there it is the next one's turn at once.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from spectacles.common import cli, log
 from spectacles.common.lifecycle import Server, program
 from spectacles.common.protocol import LIST, LIST_REPLY, RESERV_REPLY
 from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
-from spectacles.common.workers import DetachedThreads, Threads
+from spectacles.common.workers import DetachedThreads, Threads, share_one_processor
 from spectacles.q2_msq.channel import ANY, ServerQueue
 
 TYPE_CHECKING = False
@@ -59,6 +60,7 @@ def handle(queue: ServerQueue, table: SpectacleTable, request: Request) -> None:
 
 def work(queue: ServerQueue, table: SpectacleTable, threads: DetachedThreads) -> None:
     """Hand every request to a thread, for as long as the server lives."""
+    share_one_processor()
     for request in queue.requests(ANY):  # blocks
         threads.start(handle, queue, table, request)  # blocks when all threads are taken
     threads.join()

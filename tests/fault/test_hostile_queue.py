@@ -342,17 +342,8 @@ def crowd_of_readers(guichet: ServerProcess, count: int) -> list[subprocess.Pope
     for pid in tree:
         os.kill(pid, signal.SIGCONT)
     sizes = count * LIST_REPLY.size
-    helpers.eventually(lambda: queue_bytes(guichet) >= sizes, "all replies in the queue")
+    helpers.eventually(lambda: helpers.in_queue(guichet)[1] >= sizes, "all replies in the queue")
     return waiting
-
-
-def queue_bytes(server: ServerProcess) -> int:
-    """Return the bytes that lie in the queue."""
-    for line in Path("/proc/sysvipc/msg").read_text().splitlines()[1:]:
-        fields = line.split()
-        if int(fields[0]) & 0xFFFFFFFF == key_of(server):
-            return int(fields[3])
-    return 0
 
 
 def test_stopped_clients_get_their_answers_later(
@@ -405,10 +396,10 @@ def test_dead_clients_leave_nothing(
                 os.kill(pid, signal.SIGKILL)
             guichet.process.wait()
             guichet = start(server, queue_question, *names, directory=directory, names=[])
-            assert queue_bytes(guichet) >= 5 * LIST_REPLY.size
+            assert helpers.in_queue(guichet)[1] >= 5 * LIST_REPLY.size
         for process in waiting:
             process.kill()
-        helpers.eventually(lambda g=guichet: queue_bytes(g) == 0, "no reply left, their clients being zombies")  # type: ignore[misc]
+        helpers.eventually(lambda g=guichet: helpers.in_queue(g)[1] == 0, "no reply left, their clients being zombies")  # type: ignore[misc]
         for process in waiting:
             process.communicate()
     ledger.add("4 replies to the dead", queue_question, tries=10)
@@ -461,7 +452,7 @@ def test_more_clients_than_can_be_watched(
     for count, other in enumerate(others, 2):
         queue.send(LIST_REQUEST.pack(other.pid), True, LIST)
         size = count * LIST_REPLY.size
-        helpers.eventually(lambda size=size: queue_bytes(guichet) >= size, "its reply, beside the others")  # type: ignore[misc]
+        helpers.eventually(lambda size=size: helpers.in_queue(guichet)[1] >= size, "its reply, beside the others")  # type: ignore[misc]
     waiting[0].send_signal(signal.SIGCONT)
     out, _ = waiting[0].communicate(timeout=30)
     assert waiting[0].returncode == 0, out
