@@ -221,7 +221,9 @@ def compare(
                 command = [sys.executable, "-m", "spectacles.lab.yardsticks", "manager", "manager"]
                 ours, theirs = bench.server(question), bench.server("manager", command=command)
                 for kind, load in (("manager", bench.c_or_proxy_load), ("manager-python", bench.python_load)):
-                    report(Row(kind, question, 1, *bench.in_turns(ours, theirs, load, 1), goal(kind, question, 1)))
+                    for count in counts:
+                        rates = bench.in_turns(ours, theirs, load, count)
+                        report(Row(kind, question, count, *rates, goal(kind, question, count)))
 
 
 def _line(row: Row) -> str:

@@ -23,6 +23,7 @@ from spectacles.common import addresses, cli, storage
 from spectacles.common.lifecycle import program
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, PIPE_INT, TCP_REQUEST
 from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
+from spectacles.common.workers import share_one_processor
 from spectacles.lab.process import QUESTIONS, READY
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def bare_thread_per_request(options: Namespace) -> None:
     def answer(body: bytes) -> None:
         send(reply, True, unpack(body)[0])
 
+    share_one_processor()
     while True:
         start_new_thread(answer, (receive(True, LIST)[0],))
 
