@@ -22,7 +22,7 @@ from spectacles.lab.workload import CONSULT, RESERVE, SMALL, Notes, Workload
 from tests import helpers
 
 COMPARE = [sys.executable, "-m", "spectacles", "compare"]
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
 needs_cc = pytest.mark.skipif(reference.compiler() is None, reason="no C compiler")
 
 
@@ -396,7 +396,7 @@ def test_the_page(tmp_path: Path) -> None:
     identifiers = {attributes["id"] for _, attributes in found.elements if "id" in attributes}
     for svg in charts:
         assert set(str(svg["aria-labelledby"]).split()) <= identifiers
-    assert len(found.named("table")) == 4
+    assert len(found.named("table")) == 5
     assert found.named("html") == [{"lang": "fr"}]
     assert found.named("script") == []
     assert not re.search(r"https?:|@import|url\(", text)
@@ -414,6 +414,31 @@ def test_the_axis_fits(throughput: float) -> None:
     assert throughput == 0 or throughput / step >= 2
 
 
+def test_what_each_step_changed() -> None:
+    """The later question over the earlier one, under the most clients that both had; C and the lockless one left out.
+
+    (With the first common number of clients for the last, the line of Q2 and Q3 is another.)
+    """
+    rows = [
+        a_row("q1_pipes", 1, throughput=20_000.0),
+        *(a_row("q2_msq", clients, throughput=10_000.0 * clients, cpu=10.0) for clients in (1, 2, 4)),
+        *(a_row("q3_threads", clients, throughput=15_000.0 * clients, cpu=5.0) for clients in (1, 2)),
+        a_row("q3_threads", 2, variant="C"),
+        a_row("q4_thread_per_request", 8),
+        a_row("q4_thread_per_request", 2, variant="sans verrou"),
+        a_row("q5_sockets", 8, left=0),
+    ]
+    sheet = report.gains(rows)
+    assert [line[:3] for line in sheet.lines] == [
+        ["q1 → q2", "1", "× 0,50"],
+        ["q2 → q3", "2", "× 1,50"],
+        ["q4 → q5", "8", "× 1,00"],
+    ]
+    cpu, pss, processes = (sheet.headings.index(heading) for heading in ("CPU", "PSS", "proc."))
+    assert [sheet.lines[1][column] for column in (cpu, pss, processes)] == ["× 0,50", "× 0,33", "3 → 1"]
+    assert sheet.bad == [False, False, True]
+
+
 def test_a_page_of_nothing() -> None:
     """A run in which no server started still makes a page that says so. (Without guards: ZeroDivisionError.)"""
     rows = [report.Row("q2_msq", "Python", 1, problems=["pas de serveur"])]
@@ -422,7 +447,7 @@ def test_a_page_of_nothing() -> None:
     assert "pas de serveur" in text
 
 
-@pytest.mark.skipif(not os.access(CHROMIUM, os.X_OK), reason=f"no {CHROMIUM}")
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium: the page is not drawn")
 @pytest.mark.parametrize("size", ["1280,720", "390,844"])
 def test_in_a_browser(tmp_path: Path, size: str) -> None:
     """A real browser draws the page, charts included, and has nothing to say about it in its console.

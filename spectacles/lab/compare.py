@@ -44,6 +44,8 @@ from spectacles.lab.report import (
     correctness,
     cost,
     footprint,
+    gains,
+    in_words,
     remarks,
     side_by_side,
 )
@@ -237,8 +239,9 @@ def _rich_table(sheet: Sheet) -> Table:
     for column, heading in enumerate(sheet.headings):
         table.add_column(heading, justify="right" if column else "left", overflow="fold")
     previous = None
+    in_groups = len({cells[0] for cells in sheet.lines}) < len(sheet.lines)
     for cells, bad in zip(sheet.lines, sheet.bad, strict=True):
-        if previous is not None and len(sheet.headings) > 9 and cells[0] != previous:
+        if in_groups and previous not in (None, cells[0]):
             table.add_section()
         previous = cells[0]
         table.add_row(*cells, style="bold white on red" if bad else None)
@@ -249,6 +252,9 @@ def show(screen: Console, document: dict[str, Any], rows: Sequence[Row], before:
     """Print the tables, then the remarks, then what is wrong."""
     for sheet in (correctness(rows), footprint(rows), cost(rows)):
         screen.print(_rich_table(sheet))
+    steps = gains(rows)
+    if steps.lines:
+        screen.print(_rich_table(steps))
     if before:
         screen.print(_rich_table(side_by_side(rows, before)))
     for remark in document["remarks"]:
@@ -256,7 +262,7 @@ def show(screen: Console, document: dict[str, Any], rows: Sequence[Row], before:
     for row in rows:
         for problem in row.problems:
             screen.print(
-                f"{row.name}, {row.clients} clients : {problem}", style="bold red", markup=False, soft_wrap=True
+                f"{row.name}, {in_words(row.clients)} : {problem}", style="bold red", markup=False, soft_wrap=True
             )
 
 
@@ -359,8 +365,7 @@ def measure_all(
         task = progress.add_task("", total=len(cells))
         for subject, count in cells:
             variant = "" if subject.variant == PYTHON else f" {subject.variant}"
-            clients = f"{count} client{'s' if count > 1 else ''}"
-            progress.update(task, description=f"{subject.question[:2]}{variant}, {clients}")
+            progress.update(task, description=f"{subject.question[:2]}{variant}, {in_words(count)}")
             rows.append(run(subject, count, work, interrupts, Path(base)))
             progress.advance(task)
     return rows

@@ -21,7 +21,9 @@ from spectacles.lab.report import (
     cost,
     duration,
     footprint,
+    gains,
     grouped,
+    in_words,
     megabytes,
     number,
     side_by_side,
@@ -196,7 +198,7 @@ def latency_chart(rows: Sequence[Row]) -> str:
     body.append(_text(LEFT + span_x / 2, HEIGHT - 7, "part des demandes servies dans ce délai", cls="faint"))
     body += _lines([(row, [at(share, value) for share, value in zip(CURVE, row.curve, strict=False)]) for row in shown])
     spoken = " ; ".join(
-        f"{row.name} à {row.clients} clients : "
+        f"{row.name} à {in_words(row.clients)} : "
         + ", ".join(f"{point} {duration(value)}" for point, value in row.latency[""].items())
         for row in shown
     )
@@ -292,7 +294,7 @@ def render(document: dict[str, Any], rows: Sequence[Row], before: Sequence[Row])
         if value
     )
     problems = "".join(
-        f"<h3>{escape(row.name)}, {row.clients} clients</h3><pre>{escape(problem)}</pre>"
+        f"<h3>{escape(row.name)}, {in_words(row.clients)}</h3><pre>{escape(problem)}</pre>"
         for row in wrong
         for problem in row.problems
     )
@@ -315,6 +317,7 @@ def render(document: dict[str, Any], rows: Sequence[Row], before: Sequence[Row])
             "En chiffres : PSS / estimation.</p>",
         ),
         "</div>",
+        _table(steps, "gain") if (steps := gains(rows)).lines else "",
         _table(footprint(rows), "taille"),
         _table(cost(rows), "cout"),
         _table(side_by_side(rows, before), "avant") if before else "",
@@ -323,12 +326,14 @@ def render(document: dict[str, Any], rows: Sequence[Row], before: Sequence[Row])
         "</ul>",
         f"<h2>Ce qui est faux</h2>{problems}" if problems else "",
         f"<h2>La machine et la commande</h2><dl>{machine}<dt>date</dt><dd>{escape(document['date'])}</dd></dl>",
-        f"<pre><code>{escape(document['command'])}</code></pre>",
     ]
+    # In French a space that must not break stands before these.
+    body = re.sub(" (?=[:;?!»])", "\N{NO-BREAK SPACE}", "".join(parts))
+    body += f"<pre><code>{escape(document['command'])}</code></pre>"
     return (
         '<!DOCTYPE html>\n<html lang="fr"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<link rel="icon" href="data:,"><title>spectacles compare</title>'
-        f"<style>{_STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
+        f"<style>{_STYLE}</style></head><body><main>{body}</main></body></html>\n"
     )

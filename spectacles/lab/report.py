@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -115,6 +116,11 @@ def megabytes(kilobytes: float) -> str:
     return number(kilobytes / 1024, 1)
 
 
+def in_words(count: int) -> str:
+    """Write a number of clients."""
+    return f"{count} client{'s' if count > 1 else ''}"
+
+
 def grouped(rows: Sequence[Row]) -> list[list[Row]]:
     """Return the rows of each question and variant together, in their order."""
     groups: dict[str, list[Row]] = {}
@@ -201,6 +207,37 @@ def cost(rows: Sequence[Row]) -> Sheet:
     return Sheet("Que coûte une demande ?", headings, lines, [not row.correct for row in rows])
 
 
+def gains(rows: Sequence[Row]) -> Sheet:
+    """Return what each step of the course changed: the later question over the earlier one, under the most clients that
+    both were measured with; no line where there is none."""
+    lines, bad = [], []
+    groups = [{row.clients: row for row in group} for group in grouped(rows) if group[0].variant == PYTHON]
+    for earlier, later in itertools.pairwise(groups):
+        common = [count for count in earlier if count in later and earlier[count].requests and later[count].requests]
+        if not common:
+            continue
+        before, after = earlier[max(common)], later[max(common)]
+        pairs = [
+            (before.throughput, after.throughput),
+            *((before.latency[""][point], after.latency[""][point]) for point in ("p50", "p99")),
+            (before.cpu, after.cpu),
+            (before.switches, after.switches),
+            (before.pss, after.pss),
+        ]
+        lines.append(
+            [
+                f"{before.question[:2]} → {after.question[:2]}",
+                str(before.clients),
+                *(f"× {number(b / a, 2)}" if a else "" for a, b in pairs),
+                f"{before.processes} → {after.processes}",
+                f"{before.threads} → {after.threads}",
+            ]
+        )
+        bad.append(not (before.correct and after.correct))
+    headings = ["passage", "clients", "dem./s", "p50", "p99", "CPU", "chgts", "PSS", "proc.", "threads"]
+    return Sheet("Qu'a-t-on gagné d'une question à l'autre ?", headings, lines, bad)
+
+
 def side_by_side(rows: Sequence[Row], others: Sequence[Row]) -> Sheet:
     """Return two runs next to each other: `others`, the earlier one, then `rows`."""
     lines, bad = [], []
@@ -241,7 +278,7 @@ def remarks(rows: Sequence[Row], work: Workload) -> list[str]:
     if work.rate is not None:
         found.append("À cadence fixe, la latence compte depuis le départ prévu : attendre son tour en fait partie.")
         found += [
-            f"{row.name}, {row.clients} clients : cadence non tenue, {number(row.late)} demandes ne sont pas parties."
+            f"{row.name}, {in_words(row.clients)} : cadence non tenue, {number(row.late)} demandes ne sont pas parties."
             for row in rows
             if row.late
         ]
