@@ -157,21 +157,26 @@ def add_addresses(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sem-name", type=_semaphore_name, metavar="/NOM", help="nom du sémaphore (d'après DIR)")
 
 
-def server_parser(module: str, summary: str, *, queue: bool = True) -> Parser:
-    """Return the parser of the server `module`; a question adds its own options to it."""
-    command = f"python -m spectacles.{module}.server"
-    parser = Parser(
-        prog=command,
-        description=summary,
-        epilog=f"exemple : {command} --dir /tmp/guichet --log-level warning\n"
-        "fin : Ctrl-C. Code de sortie : 0 arrêt demandé, 1 panne, 2 usage, 3 déjà un serveur.",
-    )
+def _parser(command: str, summary: str, epilog: str, queue: bool) -> Parser:
+    """Return what servers and clients have in common."""
+    parser = Parser(prog=command, description=summary, epilog=epilog)
     parser.add_argument(
         "--version", action="version", version=f"spectacles {__version__}", help="affiche la version et quitte"
     )
     add_directory(parser)
     if queue:
         add_addresses(parser)
+    return parser
+
+
+def server_parser(module: str, summary: str, *, queue: bool = True) -> Parser:
+    """Return the parser of the server `module`; a question adds its own options to it."""
+    command = f"python -m spectacles.{module}.server"
+    epilog = (
+        f"exemple : {command} --dir /tmp/guichet --log-level warning\n"
+        "fin : Ctrl-C. Code de sortie : 0 arrêt demandé, 1 panne, 2 usage, 3 déjà un serveur."
+    )
+    parser = _parser(command, summary, epilog, queue)
     parser.add_argument(
         "--mode", type=_octal, default=0o600, metavar="MODE", help="droits des objets créés, en octal (0600)"
     )
@@ -235,19 +240,12 @@ def parse_server(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespa
 def client_parser(module: str, summary: str, *, queue: bool = True) -> Parser:
     """Return the parser of the client `module`; a question adds its own options to it."""
     command = f"python -m spectacles.{module}.client"
-    parser = Parser(
-        prog=command,
-        description=summary,
-        epilog=f"exemples : {command}                    le menu\n"
+    epilog = (
+        f"exemples : {command}                    le menu\n"
         f"           {command} reserve 0 2        une réservation\n"
-        "code de sortie : 0 fait, 1 refusé, 2 usage, 3 pas de serveur ou pas de réponse.",
+        "code de sortie : 0 fait, 1 refusé, 2 usage, 3 pas de serveur ou pas de réponse."
     )
-    parser.add_argument(
-        "--version", action="version", version=f"spectacles {__version__}", help="affiche la version et quitte"
-    )
-    add_directory(parser)
-    if queue:
-        add_addresses(parser)
+    parser = _parser(command, summary, epilog, queue)
     parser.add_argument(
         "--timeout", type=seconds, default=DEFAULT_TIMEOUT, metavar="SECONDES", help="attente d'une réponse (5)"
     )
