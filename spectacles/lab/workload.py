@@ -14,9 +14,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
 import os
 import random
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from spectacles.lab.process import ServerProcess
 
 CONSULT, RESERVE = "consult", "reserve"
-VAST = 10_000_000  # seats that no load can sell
+VAST = 2_000_000_000  # seats that no load can sell
 SHOWS = (VAST, VAST, VAST, 30)  # slots 0 to 3; the last one is soon sold out, so that refusals happen
 SMALL = len(SHOWS) - 1
 SMALL_SHARE = 0.1  # of the reservations are for the small show
@@ -57,7 +59,7 @@ MOST_SEATS = 3  # of one reservation, which takes 1 to this
 PLAN = 8192  # requests drawn in advance; then the same again
 HEAD_START = 20_000_000  # nanoseconds between the word to start and the start
 READY, DONE = "prêt", "fini"
-START_TIMEOUT = 20.0  # seconds for all client processes to be ready
+START_TIMEOUT = 20.0  # seconds for a client process to be ready, and beyond its work to say so
 
 # Where the seats of SHOWS are in the table, skipping what stands between them.
 _PLACES = struct.Struct("<" + f"{RECORD_SIZE - 4}xi" * len(SHOWS))
@@ -110,7 +112,8 @@ class Notes:
     latencies: nanoseconds, by kind. sold: seats acknowledged, by show. refused: reservations refused, by show.
     history: of the first requests (kind, show, seats, result, call, ret) with a list of seats as result of a
     consultation of the whole table; complete until `until` (CLOCK_MONOTONIC, ns; None: to the end).
-    late: requests that a fixed rate had planned and that never left. first, last: ns, of the first call, last return.
+    late: requests that a fixed rate had planned and that had not left when twice the time was over.
+    first, last: ns, of the first call, last return.
     """
 
     latencies: dict[str, array[int]] = field(default_factory=lambda: {CONSULT: array("q"), RESERVE: array("q")})
@@ -199,17 +202,19 @@ def _work(
     end = start + int(work.duration * 1e9)
     interval = clients * 1e9 / work.rate if work.rate else 0.0
     offset = start + number * interval / clients
+    planned = max(math.ceil((end - offset) / interval), 0) if interval else 0
     done = 0
     if work.rate:
         _precise_sleep()
+        end += int(work.duration * 1e9)  # what could not leave in time leaves late: left out, it would have been fast
     while (pause := start - clock()) > 0:
         time.sleep(pause / 1e9)
     while True:
         call = intended = clock()
         if interval:
-            intended = int(offset + done * interval)
-            if intended >= end:
+            if done == planned:
                 break
+            intended = int(offset + done * interval)
             while (pause := intended - clock()) > 0:
                 time.sleep(pause / 1e9)
             call = clock()
@@ -238,7 +243,7 @@ def _work(
         done += 1
         notes.last = ret
     if interval and notes.problem is None:
-        notes.late = max(int((end - offset) / interval) - done, 0)
+        notes.late = planned - done
     notes.first = start
     return notes
 
@@ -331,7 +336,7 @@ class Crowd:
     def wait(self) -> None:
         """Return when all have done their work; they stay connected. Blocks."""
         for process in self._processes:
-            self._hear(process, DONE)
+            self._hear(process, DONE, 2 * self._work.duration + START_TIMEOUT)
 
     def notes(self) -> list[Notes]:
         """Let the processes go and return what each has noted. Blocks."""
@@ -357,10 +362,11 @@ class Crowd:
             process.stdin.write(line.encode() + b"\n")
             process.stdin.flush()
 
-    def _hear(self, process: subprocess.Popen[bytes], word: str) -> None:
+    def _hear(self, process: subprocess.Popen[bytes], word: str, timeout: float = START_TIMEOUT) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
-        said = process.stdout.readline().decode().strip()
+        ready, _, _ = select.select([process.stdout], [], [], timeout)
+        said = process.stdout.readline().decode().strip() if ready else f"rien en {timeout:g} s"
         if said != word:
             process.kill()
             raise SpectaclesError(
