@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import html.parser
 import json
 import os
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from spectacles.common.errors import NoServerError, UsageError
+from spectacles.common.errors import NoServerError, SpectaclesError, UsageError
 from spectacles.lab import compare, measure, page, reference, report, workload
 from spectacles.lab.workload import CONSULT, RESERVE, SMALL, Notes, Workload
 from tests import helpers
@@ -100,6 +101,7 @@ def test_a_lockless_table_is_found_out(tmp_path: Path) -> None:
     text = (tmp_path / "page.html").read_text()
     assert "<tr class=bad>" in text
     assert "FAUX" in text
+    assert "une demi-milliseconde" in text
     assert "Contre-exemple" in text
 
 
@@ -112,6 +114,7 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
     (saved,) = (tmp_path / "runs").iterdir()
     output, _ = run_compare(tmp_path, "3", "--clients", "1", "--duration", "0.2", "--against", str(saved))
     assert "Avant, et ici" in output
+    assert "sur cette machine" in " ".join(output.split())
     assert "× " in output
     assert len(list((tmp_path / "runs").iterdir())) == 2
     for arguments in (
@@ -122,6 +125,9 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
         done = helpers.run([*COMPARE, "3", *arguments, "--against", str(saved)], cwd=tmp_path)
         assert done.returncode == 2
         assert "autre charge" in helpers.one_line(done)
+    done = helpers.run([*COMPARE, "2", "--clients", "1", "--duration", "0.2", "--against", str(saved)], cwd=tmp_path)
+    assert done.returncode == 2
+    assert "rien à mettre côte à côte" in helpers.one_line(done).replace("\n", " ")
     (tmp_path / "none.json").write_text('{"rows": []}')
     for path in ("none.json", "absent.json"):
         done = helpers.run([*COMPARE, "3", "--against", path], cwd=tmp_path)
@@ -138,6 +144,9 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
         ("--mix", "4"),
         ("--rate", "0"),
         ("--duration", "-1"),
+        ("--duration", "0.01"),
+        ("--rounds", "0"),
+        ("--json", "same", "--html", "./same"),
         ("--html", "absent/page.html"),
     ],
 )
@@ -147,6 +156,90 @@ def test_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert done.returncode == 2, done
     helpers.one_line(done)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_is_killed(tmp_path: Path, forking_question: str) -> None:
+    """kill -9 of the server in the middle: a wrong row that still says what the clients saw, and nothing left behind.
+
+    (Without ServerProcess.clean() its semaphore and shared memory stay, and their directory, which names them, goes.)
+    """
+    (tmp_path / "tmp").mkdir()
+    command = [*COMPARE, forking_question[1], "--clients", "1", "--duration", "5", "--json", "run.json"]
+    environ = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    with helpers.background(["env", "-C", str(tmp_path), f"TMPDIR={environ['TMPDIR']}", *command]) as process:
+
+        def places() -> list[Path]:
+            return [
+                path.parent
+                for path in (tmp_path / "tmp").glob("*/*/spectacles.dat")
+                if len({helpers.places_in_file(path.parent, show) for show in range(3)}) > 1  # something was sold
+            ]
+
+        helpers.eventually(places, "a server that has sold seats")
+        (directory,) = places()
+        helpers.register_directory(directory)
+        record = dict(line.split("=", 1) for line in (directory / "server.lock").read_text().splitlines())
+        os.kill(int(record["pid"]), signal.SIGKILL)
+        output = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 1, output
+    assert "Traceback" not in output
+    (row,) = json.loads((tmp_path / "run.json").read_text())["rows"]
+    assert row["sold"] > 0
+    assert row["throughput"] > 0
+    assert any("disparu" in problem for problem in row["problems"]), row["problems"]
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_the_run_is_kept_before_it_is_shown(tmp_path: Path) -> None:
+    """A reader of standard output that leaves takes nothing from the files. (Shown first, the run was lost.)"""
+    command = [*COMPARE, "3", "--clients", "1", "--duration", "0.1", "--json", "run.json", "--html", "page.html"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        helpers.read_until(process.stdout.fileno(), "machine : ")
+        process.stdout.close()
+        _, errors = process.communicate(timeout=60)
+    assert b"Traceback" not in errors
+    assert json.loads((tmp_path / "run.json").read_text())["rows"]
+    assert (tmp_path / "page.html").exists()
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_a_full_disk_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written leaves the old file as it was, and the other files get theirs.
+
+    (Written in place, the old file was half a new one; and after the first failure nothing else was tried.)
+    """
+    written = Path.write_text
+    monkeypatch.chdir(tmp_path)
+    Path("run.json").write_text("old")
+
+    def write(path: Path, text: str, **options: Any) -> int:
+        if "run.json" in path.name:
+            written(path, text[:10], **options)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return written(path, text, **options)
+
+    monkeypatch.setattr(Path, "write_text", write)
+    rows = [a_row("q3_threads", 1)]
+    with pytest.raises(SpectaclesError, match=r"run\.json : plus de place sur le disque"):
+        compare._keep(a_document(rows), rows, [], "run.json", "page.html")
+    assert Path("run.json").read_text() == "old"
+    assert "</html>" in Path("page.html").read_text()
+    assert sorted(os.listdir()) == ["page.html", "run.json", "runs"]
+
+
+def test_several_rounds(tmp_path: Path) -> None:
+    """Every cell is measured in turns, and its row is the median one. (With the last one for it: 20 is not found.)"""
+    output, document = run_compare(tmp_path, "3", "--clients", "1", "--duration", "0.1", "--rounds", "3")
+    (row,) = document["rows"]
+    least, most = row["spread"]
+    assert 0 < least <= row["throughput"] <= most
+    assert "écart" in output
+    rounds = [a_row("q3_threads", 1, throughput=figure) for figure in (30.0, 10.0, 20.0)]
+    assert (report.median(rounds).throughput, report.median(rounds).spread) == (20.0, (10.0, 30.0))
+    rounds[0].problems.append("faux")
+    assert report.median(rounds) is rounds[0], "what went wrong in any round is said"
+    assert report.median([a_row("q3_threads", 1)]).spread == (0.0, 0.0)
 
 
 def test_interrupted(tmp_path: Path) -> None:
@@ -212,6 +305,29 @@ def test_the_rate_is_kept_and_what_did_not_leave_is_counted() -> None:
     assert len(slow.latencies[CONSULT]) + slow.late == 300
 
 
+def test_a_stall_at_the_end_is_not_hidden_either() -> None:
+    """What a stall kept from leaving in time leaves afterwards, and its latency counts from when it should have left.
+
+    (With the loop ending at the planned end, one long latency is all there is.)
+    """
+    answers = iter([0.0] * 25 + [0.3])
+
+    def consult(show: int) -> tuple[int, ...]:
+        time.sleep(next(answers, 0.0))
+        return (0,) * len(workload.SHOWS)
+
+    notes = work_with(Workload(duration=0.4, consults=1, reserves=0, rate=100.0), consult)
+    assert len(notes.latencies[CONSULT]) == 40
+    assert notes.late == 0
+    assert sum(latency > 50_000_000 for latency in notes.latencies[CONSULT]) >= 10
+
+
+def test_a_slow_rate_is_no_throughput() -> None:
+    """One request in a whole second is one a second. (Over the time until its answer: a thousand.)"""
+    answer = note((CONSULT, 0, 0, [8, 10, 10, 10], 0, 1000))
+    assert judge(Workload(duration=1.0, rate=1.0, shows=(8, 10, 10, 10)), answer).throughput == 1.0
+
+
 def test_a_rate_end_to_end(tmp_path: Path) -> None:
     """With --rate, all clients together make as many requests as planned. (With the rate per client: twice as many.)"""
     _, document = run_compare(tmp_path, "5", "--clients", "2", "--duration", "0.5", "--rate", "100")
@@ -249,7 +365,7 @@ def note(*history: tuple[str, int, int, Any, int, int | None], until: int | None
 def judge(work: Workload, *notes: Notes, final: dict[int, int] | None = None) -> report.Row:
     """Return the row that these notes come to."""
     row = report.Row("q2_msq", "Python", len(notes), initial=sum(work.shows))
-    compare._summarize(row, list(notes), work)
+    compare._summarize(row, list(notes), work, None)
     compare._judge(row, list(notes), work, final or {})
     return row
 
@@ -371,7 +487,7 @@ def a_document(rows: list[report.Row]) -> dict[str, Any]:
     """Return what goes with the rows."""
     return {
         "description": "une charge <i>",
-        "machine": {"processeur": "x & y", "coeurs": 2},
+        "machine": {"processeur": "x & y", "cœurs": 2},
         "date": "2027-01-01T00:00:00+01:00",
         "command": "spectacles compare --json 'a b'",
         "remarks": report.remarks(rows, Workload()),
@@ -396,11 +512,11 @@ def test_the_page(tmp_path: Path) -> None:
     identifiers = {attributes["id"] for _, attributes in found.elements if "id" in attributes}
     for svg in charts:
         assert set(str(svg["aria-labelledby"]).split()) <= identifiers
-    assert len(found.named("table")) == 5
+    assert len(found.named("table")) == 7
     assert found.named("html") == [{"lang": "fr"}]
     assert found.named("script") == []
     assert not re.search(r"https?:|@import|url\(", text)
-    assert text.count("<tr class=bad>") == 4  # in each of the four tables
+    assert text.count("<tr class=bad>") == 5  # in each table but for the steps and C, which leave it out
     assert "<b>perdu</b>" in "".join(found.texts)
     # The bars of Q2 and Q3 tell the estimate from the truth: three processes times 13,000 kB, and 3 x 5,000 of PSS.
     assert "14,6 / 38,1 Mo" in text
@@ -481,7 +597,7 @@ def test_in_a_browser(tmp_path: Path, size: str) -> None:
 def test_with_the_c_reference(tmp_path: Path) -> None:
     """--c adds a row for each question, measured by the same clients. (With the Python server, memory is the same.)"""
     arguments = ("--c", "--clients", "2", "--duration", "0.2", "--no-fsync")
-    _, document = run_compare(tmp_path, *arguments)
+    output, document = run_compare(tmp_path, *arguments)
     rows = document["rows"]
     assert [row["variant"] for row in rows] == ["Python", "C"] * 5
     for python, c in zip(rows[::2], rows[1::2], strict=True):
@@ -490,6 +606,8 @@ def test_with_the_c_reference(tmp_path: Path) -> None:
         assert c["linearizable"] == "oui"
         assert c["sold"] > 0
         assert c["memory"][0]["private"] < python["memory"][0]["private"] / 2
+    assert "Que coûte Python ?" in output
+    assert "sans jamais attendre le disque" in " ".join(output.split())
 
 
 @needs_cc

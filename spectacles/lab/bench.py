@@ -284,7 +284,7 @@ def main(argv: list[str] | None = None) -> int:
         if "start" in kinds:
             for question in questions:
                 with bench_of() as bench:
-                    seconds, memories = start_up(bench, question, 5)
+                    seconds, memories = start_up(bench, question, options.rounds)
                 starts.append({"question": question, "seconds": seconds, "memory": [asdict(m) for m in memories]})
                 _report_start(screen, question, seconds, memories)
     costs = dict(parts.measure_parts(options.base)) if "parts" in kinds else {}

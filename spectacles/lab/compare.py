@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectacles import __version__
 from spectacles.common import cli, storage
-from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, SpectaclesError, UsageError
+from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, SpectaclesError, UsageError, reason
 from spectacles.common.lifecycle import program
 from spectacles.common.spectacle import unpack_table
 from spectacles.lab import measure, reference, terminal
@@ -41,13 +41,12 @@ from spectacles.lab.report import (
     C,
     Row,
     Sheet,
-    correctness,
-    cost,
-    footprint,
-    gains,
     in_words,
+    median,
     remarks,
+    sheets,
     side_by_side,
+    verdict,
 )
 from spectacles.lab.workload import CONSULT, RESERVE, SMALL, Crowd, Workload, answered
 
@@ -62,6 +61,7 @@ if TYPE_CHECKING:
 CHECK_TIME = 5.0  # seconds for it
 SAMPLING = 0.05  # seconds between two counts of threads
 RUNS = "runs"
+SHORTEST = 0.05  # seconds of one measurement
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def run(subject: Subject, clients: int, work: Workload, interrupts: terminal.Int
             began = time.monotonic()
             with interrupts.held():
                 server = ServerProcess(subject.question, directory, *subject.options, command=subject.command)
-                stack.callback(server.__exit__)
+                stack.callback(_end, server)
             server.wait_ready()
             row.start_up = time.monotonic() - began
             pids = server.tree()
@@ -118,9 +118,13 @@ def run(subject: Subject, clients: int, work: Workload, interrupts: terminal.Int
                     time.sleep(min(left, SAMPLING))
                     row.threads = max(row.threads, sum(thread_count(pid) for pid in pids))
                 crowd.wait()
-                row.cpu = (measure.usage(pids).cpu - baseline.cpu) * 1e6
-                row.memory = [measure.memory(pid) for pid in pids]
+                used: measure.Usage | None = None
+                with contextlib.suppress(OSError):  # no server any more: its clients know more
+                    used = measure.usage(pids) - baseline
                 notes = crowd.notes()
+            _summarize(row, notes, work, used)
+            # The clients have gone: those of the Python pages that they share with the server do not make it smaller.
+            row.memory = [measure.memory(pid) for pid in pids]
             answer = server.client("--json", "list")
             if answer.returncode == EXIT_DONE:
                 row.left = sum(show["places"] for show in json.loads(answer.stdout)["shows"])
@@ -133,22 +137,29 @@ def run(subject: Subject, clients: int, work: Workload, interrupts: terminal.Int
                 row.problems.append(f"serveur sorti avec le code {code} : {server.output.strip()}")
             # Of all its threads and children, those that have ended included, which /proc no longer knows.
             switches = after.ru_nvcsw + after.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw
-            row.switches = max(switches - baseline.voluntary - baseline.involuntary, 0)
-    except (ServerError, SpectaclesError, OSError, subprocess.TimeoutExpired) as error:
+            row.switches = max(switches - baseline.voluntary - baseline.involuntary, 0) / max(row.requests, 1)
+    except (ServerError, SpectaclesError, subprocess.TimeoutExpired) as error:
         row.problems.append(str(error))
+    except OSError as error:
+        row.problems.append(f"le serveur a disparu ({reason(error)})")
     final: dict[int, int] = {}
     try:
         final = {slot: show.places for slot, show in unpack_table((directory / storage.FILE_NAME).read_bytes())}
         row.left_in_file = sum(final.values())
     except (OSError, ValueError) as error:
-        row.problems.append(f"{storage.FILE_NAME} : {error}")
+        row.problems.append(f"{storage.FILE_NAME} : {reason(error)}")
     if notes:
-        _summarize(row, notes, work)
         _judge(row, notes, work, final)
     return row
 
 
-def _summarize(row: Row, notes: list[Notes], work: Workload) -> None:
+def _end(server: ServerProcess) -> None:
+    server.__exit__()
+    if server.process.returncode != EXIT_DONE:
+        server.clean()
+
+
+def _summarize(row: Row, notes: list[Notes], work: Workload, used: measure.Usage | None) -> None:
     row.requests = answered(notes)
     row.late = sum(note.late for note in notes)
     row.sold = sum(seats for note in notes for seats in note.sold.values())
@@ -156,9 +167,10 @@ def _summarize(row: Row, notes: list[Notes], work: Workload) -> None:
     if not row.requests:
         row.problems.append("aucune demande servie")
         return
-    row.throughput = row.requests / ((max(note.last for note in notes) - notes[0].first) / 1e9)
-    row.cpu /= row.requests
-    row.switches /= row.requests
+    took = (max(note.last for note in notes) - notes[0].first) / 1e9
+    row.throughput = row.requests / max(took, work.duration)  # at a slow rate the last answer comes early
+    if used is not None:
+        row.cpu = used.cpu * 1e6 / row.requests
     by_kind = {kind: sorted(ns for note in notes for ns in note.latencies[kind]) for kind in (CONSULT, RESERVE)}
     by_kind[""] = sorted(by_kind[CONSULT] + by_kind[RESERVE])
     row.latency = {
@@ -224,7 +236,10 @@ def _operations(
 # What is printed
 
 
-def _rich_table(sheet: Sheet) -> Table:
+FULL_NAMES = 100  # columns from which on the questions are called by their full names
+
+
+def _rich_table(sheet: Sheet, *, short: bool) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -236,7 +251,8 @@ def _rich_table(sheet: Sheet) -> Table:
         collapse_padding=True,
         pad_edge=False,
     )
-    for column, heading in enumerate(sheet.headings):
+    names = {"question": "", "passage": "", "clients": "cl."} if short else {}
+    for column, heading in enumerate(names.get(heading, heading) for heading in sheet.headings):
         table.add_column(heading, justify="right" if column else "left", overflow="fold")
     previous = None
     in_groups = len({cells[0] for cells in sheet.lines}) < len(sheet.lines)
@@ -244,19 +260,15 @@ def _rich_table(sheet: Sheet) -> Table:
         if in_groups and previous not in (None, cells[0]):
             table.add_section()
         previous = cells[0]
-        table.add_row(*cells, style="bold white on red" if bad else None)
+        first = cells[0].partition("_")[0] if short else cells[0]
+        table.add_row(first, *cells[1:], style="bold white on red" if bad else None)
     return table
 
 
 def show(screen: Console, document: dict[str, Any], rows: Sequence[Row], before: Sequence[Row]) -> None:
     """Print the tables, then the remarks, then what is wrong."""
-    for sheet in (correctness(rows), footprint(rows), cost(rows)):
-        screen.print(_rich_table(sheet))
-    steps = gains(rows)
-    if steps.lines:
-        screen.print(_rich_table(steps))
-    if before:
-        screen.print(_rich_table(side_by_side(rows, before)))
+    for sheet in sheets(rows, before):
+        screen.print(_rich_table(sheet, short=screen.width < FULL_NAMES))
     for remark in document["remarks"]:
         screen.print(f"• {remark}", style="dim", markup=False)
     for row in rows:
@@ -278,10 +290,17 @@ def load(path: str) -> tuple[dict[str, Any], list[Row]]:
             for values in document["rows"]
         ]
         document["workload"]["shows"] = tuple(document["workload"]["shows"])
-        Workload(**document["workload"])
+        if document["workload"].keys() != asdict(Workload(**document["workload"])).keys():
+            raise ValueError("charge incomplète")
+        for text in (document["date"], document["command"]):
+            str.strip(text)
+        document["machine"].items()
+        # What is shown beside another run must be there, and be numbers.
+        side_by_side(rows, rows)
+        remarks(rows, Workload(**document["workload"]))
     except OSError as error:
-        raise UsageError(f"{path} : {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} : {reason(error)}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} : ce n'est pas une comparaison enregistrée ({error})") from error
     return document, rows
 
@@ -294,8 +313,23 @@ def refuse_unequal(work: Workload, other: Workload, path: str) -> None:
         raise UsageError(f"{path} : autre charge ({', '.join(unequal)}) ; deux charges inégales ne se comparent pas")
 
 
+def refuse_disjoint(cells: Sequence[tuple[Subject, int]], before: Sequence[Row], path: str) -> None:
+    """Raise UsageError when the earlier run has nothing of what is about to be measured."""
+    known = {(row.question, row.variant, row.clients) for row in before}
+    if not any((subject.question, subject.variant, count) in known for subject, count in cells):
+        raise UsageError(f"{path} : ni les mêmes questions ni les mêmes nombres de clients, rien à mettre côte à côte")
+
+
 def _write(path: str | Path, text: str) -> None:
-    Path(path).write_text(text, encoding="utf-8")
+    """Write a file whole or not at all: a full disk must not take what was there. Raises OSError."""
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def _mix(text: str) -> tuple[int, int]:
@@ -305,6 +339,13 @@ def _mix(text: str) -> tuple[int, int]:
     if not sum(found):
         raise argparse.ArgumentTypeError("au moins une consultation ou une réservation")
     return found
+
+
+def _duration(text: str) -> float:
+    duration = cli.seconds(text)
+    if duration < SHORTEST:
+        raise argparse.ArgumentTypeError(f"{text} : {SHORTEST:g} s au moins : le temps que chaque client agisse")
+    return duration
 
 
 def _rate(text: str) -> float:
@@ -322,7 +363,10 @@ def _parser() -> cli.Parser:
     parser.add_argument(
         "--clients", type=terminal.counts, default=[1, 2, 4, 8], metavar="1,2,4,8", help="nombres de clients (1,2,4,8)"
     )
-    parser.add_argument("--duration", type=cli.seconds, default=1.5, metavar="S", help="durée d'une mesure (1.5)")
+    parser.add_argument("--duration", type=_duration, default=1.5, metavar="S", help="durée d'une mesure (1.5)")
+    parser.add_argument(
+        "--rounds", type=cli.integer(1, 100), default=1, metavar="N", help="mesures de chaque ligne, à tour de rôle (1)"
+    )
     parser.add_argument("--mix", type=_mix, default=(4, 1), metavar="C:R", help="consultations pour réservations (4:1)")
     parser.add_argument("--rate", type=_rate, metavar="N", help="demandes par seconde en tout (boucle fermée)")
     parser.add_argument("--no-fsync", dest="fsync", action="store_false", help="acquitte sans attendre le disque")
@@ -349,26 +393,34 @@ def _programs(wanted: bool, questions: Sequence[str], screen: Console) -> Iterat
             yield reference.build(directory, questions)
 
 
+def cells_of(found: Sequence[Subject], counts: Sequence[int]) -> list[tuple[Subject, int]]:
+    """Return what is measured: every subject under every number of clients, question 1 under one."""
+    return [(subject, count) for subject in found for count in ([1] if subject.question == "q1_pipes" else counts)]
+
+
 def measure_all(
-    found: Sequence[Subject], counts: Sequence[int], work: Workload, screen: Console, interrupts: terminal.Interrupts
+    cells: Sequence[tuple[Subject, int]], rounds: int, work: Workload, screen: Console, interrupts: terminal.Interrupts
 ) -> list[Row]:
-    """Measure every subject under every number of clients (question 1 under one), with a progress bar. Blocks."""
+    """Measure every cell `rounds` times, with a progress bar, and return the median row of each. Blocks.
+
+    In turns, so that a machine that slows down for a while weighs on all.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    cells = [(subject, count) for subject in found for count in ([1] if subject.question == "q1_pipes" else counts)]
     columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    rows = []
+    measured: list[list[Row]] = [[] for _ in cells]
     with (
         tempfile.TemporaryDirectory(prefix="spectacles-compare-") as base,
-        Progress(*columns, console=screen, transient=True) as progress,
+        Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress,
     ):
-        task = progress.add_task("", total=len(cells))
-        for subject, count in cells:
-            variant = "" if subject.variant == PYTHON else f" {subject.variant}"
-            progress.update(task, description=f"{subject.question[:2]}{variant}, {in_words(count)}")
-            rows.append(run(subject, count, work, interrupts, Path(base)))
-            progress.advance(task)
-    return rows
+        task = progress.add_task("", total=len(cells) * rounds)
+        for _ in range(rounds):
+            for (subject, count), rows in zip(cells, measured, strict=True):
+                variant = "" if subject.variant == PYTHON else f" {subject.variant}"
+                progress.update(task, description=f"{subject.question[:2]}{variant}, {in_words(count)}")
+                rows.append(run(subject, count, work, interrupts, Path(base)))
+                progress.advance(task)
+    return [median(rows) for rows in measured]
 
 
 @program
@@ -377,24 +429,27 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     screen = terminal.console()
-    questions = options.questions or list(QUESTIONS)
+    questions = list(dict.fromkeys(options.questions)) or list(QUESTIONS)
     counts = sorted(set(options.clients))
     consults, reserves = options.mix
     work = Workload(options.duration, consults, reserves, options.rate, options.fsync, options.seed)
-    before: list[Row] = []
-    if options.against:
-        earlier, before = load(options.against)
-        refuse_unequal(work, Workload(**earlier["workload"]), options.against)
-    for path in filter(None, (options.json, options.html)):  # before the minute of work, not after it
+    outputs = [path for path in (options.json, options.html) if path]
+    for path in outputs:  # before the minute of work, not after it
         if os.path.isdir(path) or not os.access(os.path.dirname(os.path.abspath(path)), os.W_OK):
             raise UsageError(f"{path} : impossible d'écrire là")
+    if len({os.path.realpath(path) for path in outputs}) < len(outputs):
+        raise UsageError(f"{options.json} : --json et --html désignent le même fichier")
     machine = measure.machine(tempfile.gettempdir())
-    screen.print(f"charge  : {work.describe()}", markup=False)
+    screen.print(f"charge de travail : {work.describe()}", markup=False)
     screen.print("machine : " + ", ".join(f"{k} {v}" for k, v in machine.items() if v), markup=False)
-    started = time.monotonic()
     with terminal.Interrupts() as interrupts, _programs(options.c, questions, screen) as programs:
-        found = subjects(questions, work, programs, options.broken)
-        rows = measure_all(found, counts, work, screen, interrupts)
+        cells = cells_of(subjects(questions, work, programs, options.broken), counts)
+        earlier, before = load(options.against) if options.against else (None, [])
+        if earlier is not None:
+            refuse_unequal(work, Workload(**earlier["workload"]), options.against)
+            refuse_disjoint(cells, before, options.against)
+        started = time.monotonic()
+        rows = measure_all(cells, options.rounds, work, screen, interrupts)
     document: dict[str, Any] = {
         "spectacles": __version__,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -406,23 +461,35 @@ def main(argv: list[str] | None = None) -> int:
         "remarks": remarks(rows, work),
         "rows": [asdict(row) for row in rows],
     }
+    if earlier is not None:
+        document["remarks"].append(_about_earlier(earlier, machine))
+    kept = _keep(document, rows, before, options.json, options.html)
     show(screen, document, rows, before)
-    _keep(document, rows, before, options.json, options.html, screen)
-    wrong = [row for row in rows if not row.correct]
-    if wrong:
-        screen.print(f"{len(wrong)} mesure(s) au résultat faux", style="bold white on red")
+    for line in kept:
+        screen.print(line, soft_wrap=True, markup=False)
+    wrong = not all(row.correct for row in rows)
+    screen.print(verdict(rows), style="bold white on red" if wrong else "bold green")
     return EXIT_FAILED if wrong else EXIT_DONE
 
 
+def _about_earlier(earlier: dict[str, Any], machine: dict[str, str | int]) -> str:
+    told = f"Comparée à la mesure du {earlier['date']} ({earlier['command']})"
+    moving = {"charge système"}  # never twice the same
+    other = [f"{what} {value}" for what, value in earlier["machine"].items() if value != machine.get(what)]
+    other = [difference for difference in other if not difference.startswith(tuple(moving))]
+    return f"{told}, faite sur une autre machine : {', '.join(other)}." if other else f"{told}, sur cette machine."
+
+
 def _keep(
-    document: dict[str, Any],
-    rows: list[Row],
-    before: list[Row],
-    json_path: str | None,
-    html_path: str | None,
-    screen: Console,
-) -> None:
+    document: dict[str, Any], rows: list[Row], before: list[Row], json_path: str | None, html_path: str | None
+) -> list[str]:
+    """Write the run wherever it is wanted, before anything is shown; return what to say of that.
+
+    One place that cannot be written takes nothing from the others. Raises SpectaclesError, at the end, if it was asked
+    for on the command line.
+    """
     text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+    said, failed = [], []
     try:
         os.makedirs(RUNS, exist_ok=True)
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -432,16 +499,23 @@ def _keep(
             if not os.path.exists(path)
         )
         _write(path, text)
-        screen.print(f"Enregistré dans {path} ; à comparer : spectacles compare --against {path}", soft_wrap=True)
+        said.append(f"Enregistré dans {path} ; à comparer : spectacles compare --against {path}")
     except OSError as error:
-        screen.print(f"{RUNS} : {error.strerror} ; rien n'y est enregistré", style="yellow")
-    if json_path:
-        _write(json_path, text)
-    if html_path:
-        from spectacles.lab import page
+        said.append(f"{RUNS} : {reason(error)} ; rien n'y est enregistré")
+    for wanted, what in ((json_path, "Chiffres"), (html_path, "Page")):
+        if wanted:
+            try:
+                if wanted == html_path:
+                    from spectacles.lab import page
 
-        _write(html_path, page.render(document, rows, before))
-        screen.print(f"Page : {html_path}", soft_wrap=True)
+                    text = page.render(document, rows, before)
+                _write(wanted, text)
+                said.append(f"{what} : {wanted}")
+            except OSError as error:
+                failed.append(f"{wanted} : {reason(error)}, rien n'y a été changé")
+    if failed:
+        raise SpectaclesError(" ; ".join([*failed, *said]))
+    return said
 
 
 if __name__ == "__main__":

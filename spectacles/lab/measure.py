@@ -97,10 +97,10 @@ def machine(directory: str | Path) -> dict[str, str | int]:
         model = found[1] if found else platform.machine()
     return {
         "processeur": model,
-        "coeurs": len(os.sched_getaffinity(0)),
+        "cœurs": len(os.sched_getaffinity(0)),
         "noyau": platform.release(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "fichiers": file_system(directory),
-        "charge": f"{os.getloadavg()[0]:.2f}",
+        "charge système": f"{os.getloadavg()[0]:.2f}".replace(".", ","),
         "drapeaux": "sans GIL" if not getattr(sys, "_is_gil_enabled", lambda: True)() else "",
     }

@@ -17,16 +17,14 @@ from spectacles.lab.report import (
     PYTHON,
     Row,
     Sheet,
-    correctness,
-    cost,
     duration,
-    footprint,
-    gains,
     grouped,
     in_words,
     megabytes,
     number,
-    side_by_side,
+    qualified,
+    sheets,
+    verdict,
 )
 
 if TYPE_CHECKING:
@@ -216,7 +214,7 @@ def memory_chart(rows: Sequence[Row]) -> str:
     for place, row in enumerate(shown):
         y = TOP + place * (bar + gap)
         widths = {name: getattr(row, name) * scale for name in ("estimate", "pss", "private")}
-        body.append(_text(8, y + 12, f"{row.name}, {len(row.memory)} processus", "start"))
+        body.append(_text(8, y + 12, f"{qualified(row, rows)}, {len(row.memory)} processus", "start"))
         y += 19
         body.append(
             f'<g class="{_look(row)[0]}">'
@@ -249,11 +247,11 @@ def _legend(rows: Sequence[Row]) -> str:
     for group in grouped(rows):
         row = group[-1]
         colour, line, shape = _look(row)
-        wrong = "" if row.correct else " (faux)"
+        wrong = "" if row.correct else ", faux"
         items.append(
             f'<li><svg class="{colour}" viewBox="0 0 34 14" aria-hidden="true">'
             f'<polyline class="{line}" points="1,7 33,7"/>'
-            f"{_marker(shape, 17, 7)}</svg>{escape(row.name)}{wrong}</li>"
+            f"{_marker(shape, 17, 7)}</svg>{escape(qualified(row, rows))}{wrong}</li>"
         )
     return f'<ul class="legend">{"".join(items)}</ul>'
 
@@ -282,11 +280,7 @@ def _figure(caption: str, chart: str, below: str) -> str:
 def render(document: dict[str, Any], rows: Sequence[Row], before: Sequence[Row]) -> str:
     """Return the page, HTML in UTF-8. document: the run, as saved; before: the rows of an earlier run, or none."""
     wrong = [row for row in rows if not row.correct]
-    verdict = (
-        f'<p class="verdict bad">{len(wrong)} mesure{"s" if len(wrong) > 1 else ""} au résultat FAUX, en rouge</p>'
-        if wrong
-        else '<p class="verdict">Tous les résultats sont justes : aucune place perdue, aucune vendue deux fois</p>'
-    )
+    first, *others = sheets(rows, before)
     legend = _legend(rows)
     machine = "".join(
         f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>"
@@ -300,9 +294,9 @@ def render(document: dict[str, Any], rows: Sequence[Row], before: Sequence[Row])
     )
     parts = [
         "<h1>Un guichet, plusieurs communications entre processus</h1>",
-        f"<p>Même charge pour tous : {escape(document['description'])}.</p>",
-        verdict,
-        _table(correctness(rows), "juste"),
+        f"<p>La même charge de travail pour tous : {escape(document['description'])}.</p>",
+        f'<p class="verdict{" bad" if wrong else ""}">{escape(verdict(rows))}</p>',
+        _table(first, "table0"),
         '<h2>En images</h2><div class="charts">',
         _figure("Demandes servies par seconde", throughput_chart(rows), legend),
         _figure(
@@ -317,10 +311,7 @@ def render(document: dict[str, Any], rows: Sequence[Row], before: Sequence[Row])
             "En chiffres : PSS / estimation.</p>",
         ),
         "</div>",
-        _table(steps, "gain") if (steps := gains(rows)).lines else "",
-        _table(footprint(rows), "taille"),
-        _table(cost(rows), "cout"),
-        _table(side_by_side(rows, before), "avant") if before else "",
+        *(_table(sheet, f"table{place}") for place, sheet in enumerate(others, 1)),
         "<h2>À savoir</h2><ul>",
         "".join(f"<li>{escape(remark)}</li>" for remark in document["remarks"]),
         "</ul>",

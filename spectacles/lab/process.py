@@ -14,6 +14,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spectacles.common import addresses
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -50,6 +52,7 @@ class ServerProcess:
         self.lines: list[str] = []
         self._echo = echo
         self._ready = threading.Event()
+        self._foreign = command is not None
         if command is None:
             command = [sys.executable, "-m", f"spectacles.{question}.server"]
         if question == "q5_sockets" and "--port" not in options:
@@ -95,7 +98,7 @@ class ServerProcess:
         """Block until the server says that it can serve. Raises ServerError if it ends first, or is too late."""
         if not self._ready.wait(START_TIMEOUT) or not any(READY in line for line in self.lines):
             state = self.process.poll()
-            raise ServerError(f"{self.question}: not ready (exit code {state})\n{self.output}")
+            raise ServerError(f"{self.question} : le serveur n'est pas prêt (code de sortie {state})\n{self.output}")
 
     def wait_for(self, pattern: str, timeout: float = 5.0) -> str:
         """Return the first line printed that `pattern` (a regular expression) is found in, once there is one.
@@ -108,13 +111,13 @@ class ServerProcess:
                 if re.search(pattern, line):
                     return line
             step.wait(0.01)
-        raise ServerError(f"{self.question}: no line with {pattern!r} in {timeout} s\n{self.output}")
+        raise ServerError(f"{self.question} : aucune ligne avec {pattern!r} en {timeout} s\n{self.output}")
 
     def address(self) -> tuple[str, int]:
         """Return host and port of question 5, as printed."""
         found = re.search(r"port (?:(?:\[([0-9a-f:.]+)\]|([0-9.]+)):)?(\d+)\b", self.output)
         if not found:
-            raise ServerError(f"no port printed\n{self.output}")
+            raise ServerError(f"{self.question} : aucun port annoncé\n{self.output}")
         return found[1] or found[2] or "127.0.0.1", int(found[3])
 
     def client_options(self) -> list[str]:
@@ -158,7 +161,7 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             raise ServerError(
-                f"{self.question}: still there {timeout} s after signal {number}\n{self.output}"
+                f"{self.question} : encore là {timeout} s après le signal {number}\n{self.output}"
             ) from None
         self._reader.join(STOP_TIMEOUT)
         return code
@@ -168,6 +171,15 @@ class ServerProcess:
         self.process.kill()
         self.process.wait(STOP_TIMEOUT)
         self._reader.join(STOP_TIMEOUT)
+
+    def clean(self) -> None:
+        """Remove what the server, ended by force, has left in the kernel and in its directory. Blocks."""
+        command = [sys.executable, "-m", "spectacles", "clean", "--dir", str(self.directory)]
+        if self._foreign:  # a C server, which writes down nowhere what it makes, but derives all names
+            key = addresses.directory_key(str(self.directory), addresses.PROJECT_MSQ)
+            memory = addresses.directory_key(str(self.directory), addresses.PROJECT_SHM)
+            command += ["--key", hex(key), "--shm-key", hex(memory), "--sem-name", f"/spectacles-c-{key:08x}"]
+        subprocess.run(command, capture_output=True, timeout=START_TIMEOUT, check=False)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
