@@ -2,7 +2,7 @@
 
 The lock file of a run directory says which keys and names its last server used; after a kill -9 it is still there. Only
 those, and what the command line names, are looked at; each is removed only if no live server has claimed it, nobody is
-attached to it and it belongs to this user.
+attached to it or reads it, and it belongs to this user.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import posix_ipc
 import sysv_ipc
 
 from spectacles.common import cli, storage
-from spectacles.common.directory import RunDirectory, claim
+from spectacles.common.directory import RunDirectory, claim, process_exists
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, HeldError, SpectaclesError, reason
 from spectacles.common.lifecycle import program
 from spectacles.q1_pipes.channel import NAMES as FIFO_NAMES
@@ -31,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(
         prog="spectacles clean",
         description="Retire ce que des serveurs morts ont laissé dans le noyau et dans un répertoire de travail.",
-        epilog="exemple : spectacles clean --dir /tmp/guichet",
+        epilog="exemple : spectacles clean --dir /tmp/guichet\n"
+        "code de sortie : 0 tout est propre, 1 quelque chose a dû rester, 2 usage, 3 un serveur y travaille.",
     )
     cli.add_directory(parser)
     cli.add_addresses(parser)
@@ -45,9 +46,9 @@ def main(argv: list[str] | None = None) -> int:
             ("shm-key", options.shm_key, _remove_memory),
             ("sem-name", options.sem_name, _remove_semaphore),
         ):
-            names = directory.objects.get(what, set()) | ({hex(given) if isinstance(given, int) else given} - {None})
-            for name in sorted(names):
-                outcome = _try(what, name, remove)
+            recorded = directory.objects.get(what, set())
+            for name in sorted(recorded | ({hex(given) if isinstance(given, int) else given} - {None})):
+                outcome = _try(what, name, remove, noted=name in recorded)
                 if outcome in (None, REMOVED):
                     directory.remove(what, name)
                 if outcome:
@@ -55,9 +56,11 @@ def main(argv: list[str] | None = None) -> int:
                     found += 1
                     left += outcome != REMOVED
         for name in (*FIFO_NAMES, storage.TEMPORARY_NAME):
-            if _remove_file(directory.fd, name):
-                print(f"{os.path.join(options.dir, name)} : {REMOVED}")
+            outcome = _remove_file(directory.fd, name)
+            if outcome:
+                print(f"{os.path.join(options.dir, name)} : {outcome}")
                 found += 1
+                left += outcome != REMOVED
     if not found:
         print("Rien à nettoyer")
     return EXIT_FAILED if left else EXIT_DONE
@@ -67,9 +70,13 @@ REMOVED = "supprimé"
 FOREIGN = "à un autre utilisateur, laissé"
 
 
-def _try(what: str, name: str, remove: Callable[[str], str | None]) -> str | None:
+def _try(what: str, name: str, remove: Callable[[str], str | None], *, noted: bool) -> str | None:
     try:
         with claim(f"{what} {name}"):
+            # A server in C claims nothing: what none of ours has noted may be one's.
+            user = None if noted or what != "key" else _last_user(name)
+            if user:
+                return f"le processus {user}, un des derniers à s'en servir, vit encore ; laissée"
             return remove(name)
     except HeldError:
         return "utilisé par un serveur vivant, laissé"
@@ -81,6 +88,12 @@ def _try(what: str, name: str, remove: Callable[[str], str | None]) -> str | Non
         return "nom illisible, laissé"
     except OSError as error:
         return f"{reason(error)}, laissé"
+
+
+def _last_user(name: str) -> int | None:
+    queue = sysv_ipc.MessageQueue(int(name, 0))
+    last = (queue.last_send_pid, queue.last_receive_pid)
+    return next((pid for pid in last if pid > 0 and process_exists(pid)), None)
 
 
 def _remove_queue(name: str) -> str:
@@ -112,11 +125,22 @@ def _remove_semaphore(name: str) -> str:
     return REMOVED
 
 
-def _remove_file(directory_fd: int, name: str) -> bool:
+def _remove_file(directory_fd: int, name: str) -> str | None:
     with contextlib.suppress(FileNotFoundError):
         status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
         expected = stat.S_ISREG if name == storage.TEMPORARY_NAME else stat.S_ISFIFO
         if expected(status.st_mode) and status.st_uid == os.geteuid():
+            if stat.S_ISFIFO(status.st_mode) and _has_reader(directory_fd, name):
+                return "un processus le lit, laissé"
             os.unlink(name, dir_fd=directory_fd)
-            return True
-    return False
+            return REMOVED
+    return None
+
+
+def _has_reader(directory_fd: int, name: str) -> bool:
+    # A server in C holds no lock on the directory, but without a reader this open fails, fifo(7).
+    try:
+        os.close(os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=directory_fd))
+    except OSError:
+        return False
+    return True

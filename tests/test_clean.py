@@ -214,3 +214,20 @@ def test_damaged_lock_file(directory: Path) -> None:
     done = clean(directory)
     assert "Traceback" not in done.stderr, done
     assert not done.stdout.count("supprimé")
+
+
+@pytest.mark.parametrize("question", ["q1_pipes", "q2_msq", "q3_threads"])
+def test_a_live_server_in_c(server: helpers.Servers, c_programs: Path, directory: Path, question: str) -> None:
+    """It claims nothing, but reads: its FIFOs stay, and its queue, which only a name given here could lead to.
+
+    (Without the look for readers the FIFOs, and the queue, go, and with them the server.)
+    """
+    names = helpers.fresh_names(question)
+    guichet = server(question, directory=directory, names=names, command=[str(c_programs / f"{question[:2]}_server")])
+    assert guichet.client("reserve", "0", "1").returncode == 0
+    done = clean(directory, *names[:2])
+    assert done.returncode == 1, done
+    assert "laissé" in done.stdout
+    assert "supprimé" not in done.stdout
+    assert guichet.client("reserve", "0", "1").returncode == 0
+    assert guichet.stop() == 0
