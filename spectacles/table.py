@@ -23,9 +23,10 @@ def _parser() -> cli.Parser:
         description="Montre et change la table des spectacles. Refuse tant qu'un serveur travaille sur le répertoire.",
         epilog="exemples : spectacles table show\n"
         "           spectacles table set 0 --places 200\n"
-        "           spectacles table import saison.csv",
+        "           spectacles table import saison.csv\n"
+        "code de sortie : 0 fait, 1 fichier impossible, 2 usage, 3 un serveur y travaille.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="commande", title="commandes")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="commande", title="commandes\u00a0")
     show = commands.add_parser("show", help="montre la table", prog="spectacles table show")
     reset = commands.add_parser("reset", help="la recrée depuis le catalogue", prog="spectacles table reset")
     change = commands.add_parser("set", help="change un spectacle, ou en ajoute un", prog="spectacles table set")
@@ -49,7 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     options = _parser().parse_args(argv)
     path = os.path.join(options.dir, storage.FILE_NAME)
     if options.command == "import" and not os.path.isfile(options.file):
-        raise UsageError(f"{options.file} : aucun fichier de ce nom")
+        there = os.path.exists(options.file)
+        raise UsageError(f"{options.file} : {'pas un fichier ordinaire' if there else 'aucun fichier de ce nom'}")
     if options.command == "show" and not os.path.isdir(options.dir):
         raise SpectaclesError(f"{options.dir} : aucun répertoire de ce nom")
     with RunDirectory(options.dir) as directory:
@@ -73,6 +75,8 @@ def main(argv: list[str] | None = None) -> None:
 def _changed(table: bytes, options: Namespace) -> bytes:
     """Return the 72 bytes of the slot after `table set`. Raises UsageError."""
     if options.empty:
+        if any(getattr(options, field) is not None for field in FIELDS):
+            raise UsageError("--empty vide la case : ni --id, ni --nom, ni --date, ni --places avec")
         return bytes(RECORD_SIZE)
     if all(getattr(options, field) is None for field in FIELDS):
         raise UsageError("rien à changer : donnez --id, --nom, --date, --places ou --empty")

@@ -94,6 +94,7 @@ def test_refused_while_a_server_runs(server: helpers.Servers, arguments: tuple[s
         ("set", "0", "--date", "2027-01-150"),
         ("set", "9", "--nom", "sans date ni places"),
         ("set", "0"),
+        ("set", "0", "--empty", "--nom", "x"),
         ("import",),
         ("import", "nulle-part.toml"),
         ("import", "/dev/null"),
@@ -125,6 +126,7 @@ GOOD = {
     "a.toml": '[[spectacle]]\nnom = "Été"\ndate = "demain"\nplaces = 3\n[[spectacle]]\ncase = 7\nid = 70\nnom = "B"\n'
     'date = "x"\nplaces = 0\n',
     "a.csv": "nom,date,places,case,id\nÉté,demain,3,,\nB,x,0,7,70\n",
+    "semicolon.csv": "nom;date;places;case;id\nÉté;demain;3;;\nB;x;0;7;70\n",
     "bom.csv": "\ufeffid,case,nom,date,places\r\n,,Été,demain,3\r\n70,7,B,x,0\r\n",
 }
 
@@ -140,6 +142,8 @@ def test_import(directory: Path, name: str) -> None:
 
 SHOW = '[[spectacle]]\nnom = "A"\ndate = "x"\nplaces = 1\n'
 BAD: dict[str, str | bytes] = {
+    "nothing.toml": "",
+    "nothing.csv": "nom,date,places\n",
     "eleven.toml": SHOW * 11,
     "twice.toml": SHOW + SHOW + "case = 0\n",
     "far.toml": SHOW + "case = 10\n",

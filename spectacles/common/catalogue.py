@@ -22,6 +22,7 @@ from spectacles.common.spectacle import (
 )
 
 FILE_NAME = "spectacles.toml"
+TOO_MANY = "?"  # what csv calls the values beyond the last column
 _FIELDS = {"id", "nom", "date", "places", "case"}
 
 
@@ -44,7 +45,9 @@ def load(path: str) -> bytes:
     try:
         if path.endswith(".csv"):
             with open(path, newline="", encoding="utf-8-sig") as text:
-                entries: object = list(csv.DictReader(text, restkey="?", strict=True))
+                separator = ";" if ";" in text.readline() else ","  # a French spreadsheet writes the first
+                text.seek(0)
+                entries: object = list(csv.DictReader(text, delimiter=separator, restkey=TOO_MANY, strict=True))
         elif path.endswith(".toml"):
             with open(path, "rb") as file:
                 entries = tomllib.load(file).get("spectacle", [])
@@ -56,6 +59,8 @@ def load(path: str) -> bytes:
         raise UsageError(f"{path} : illisible ({error})") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UsageError(f"{path} : des tables [[spectacle]] sont attendues")
+    if not entries:
+        raise UsageError(f"{path} : aucun spectacle dans ce catalogue")
     try:
         return parse(entries)
     except UsageError as error:
@@ -71,6 +76,8 @@ def parse(entries: list[dict[str, object]]) -> bytes:
     for number, entry in enumerate(entries, 1):
         where = f"spectacle n° {number}"
         unknown = set(entry) - _FIELDS
+        if TOO_MANY in unknown:
+            raise UsageError(f"{where} : plus de valeurs que de colonnes")
         if unknown:
             raise UsageError(f"{where} : champ inconnu « {min(unknown, key=str)} »")
         free = next((i for i in range(MAX_SPECTACLE) if i not in shows), MAX_SPECTACLE)
