@@ -206,6 +206,23 @@ def test_output_closed_or_full(server: helpers.Servers, command: tuple[str, ...]
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
+def test_a_letter_that_the_terminal_has_not(server: helpers.Servers, encoding: str) -> None:
+    """Shown as a question mark, or escaped in JSON; a reservation that was made is none that was refused.
+
+    (Without _print_what_can_be_printed() the answer is an internal error, and the exit code says refused.)
+    """
+    guichet = server("q3_threads")
+    environ = os.environ | {"PYTHONIOENCODING": encoding}
+    done = helpers.run(guichet.client_command("reserve", "0", "1"), env=environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = helpers.run(guichet.client_command("list"), env=environ)
+    assert done.returncode == 0, done
+    assert "?dipe roi" in done.stdout
+    shows = json.loads(helpers.run(guichet.client_command("list", "--json"), env=environ).stdout)["shows"]
+    assert shows[1]["nom"] == "Œdipe roi"
+
+
 def test_gives_up_when_the_server_stands_still(server: helpers.Servers, question: str) -> None:
     """SIGSTOP is the worst server there is: exit code 3 after --timeout, not an endless wait."""
     guichet = server(question)
@@ -214,6 +231,7 @@ def test_gives_up_when_the_server_stands_still(server: helpers.Servers, question
         done = guichet.client("--timeout", "0.3", *command)
         assert done.returncode == 3, done
         assert "pas de réponse" in helpers.one_line(done)
+        assert ("peut-être" in done.stderr) is (command[0] == "reserve" and question != "q1_pipes")
     for pid in guichet.tree():
         os.kill(pid, signal.SIGCONT)
     helpers.eventually(lambda: guichet.client("list").returncode == 0, "service again")

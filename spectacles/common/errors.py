@@ -37,7 +37,10 @@ _FRENCH = {
     errno.EADDRNOTAVAIL: "cette adresse n'est pas à cette machine",
     errno.ECONNREFUSED: "connexion refusée",
     errno.ECONNRESET: "connexion coupée",
-    errno.EPIPE: "connexion coupée",
+    errno.EPIPE: "personne ne lit à l'autre bout",
+    errno.ENAMETOOLONG: "nom trop long",
+    errno.ENOTSUP: "impossible sur ce système de fichiers",
+    errno.ENOMEM: "plus de mémoire",
     errno.EHOSTUNREACH: "hôte injoignable",
     errno.ENETUNREACH: "réseau injoignable",
 }

@@ -8,6 +8,7 @@ leaves the `with` (defect 8). The main thread of every server does nothing but t
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import select
 import signal
@@ -201,6 +202,7 @@ def program(main: Callable[[list[str] | None], int | None]) -> Program:
 
     def run(argv: list[str] | None = None) -> int:
         _open_standard_descriptors()
+        _print_what_can_be_printed()
         try:
             code = main(argv) or EXIT_DONE
             if sys.stdout is not None:
@@ -226,6 +228,13 @@ def program(main: Callable[[list[str] | None], int | None]) -> Program:
     return run
 
 
+def _print_what_can_be_printed() -> None:
+    # Where the locale has no Œ, a question mark: the reservation is made, and must not look like a failure.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def _silence_stdout() -> None:
     # If it is standard output that failed, the interpreter must not try once more when it ends.
     with contextlib.suppress(OSError, ValueError):
@@ -249,5 +258,9 @@ def _open_standard_descriptors() -> None:
 
 def _name_of(main: Callable[..., object]) -> str:
     module = sys.modules[main.__module__]
-    name = (module.__spec__.name if module.__spec__ else module.__name__).removeprefix("spectacles.")
-    return "spectacles" if name == "__main__" else name
+    name = (
+        (module.__spec__.name if module.__spec__ else module.__name__).removeprefix("spectacles.").removeprefix("lab.")
+    )
+    if name == "__main__":
+        return "spectacles"
+    return name if "." in name else f"spectacles {name}"  # q2_msq.server; spectacles clean

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     # ends the client.
 
 
+ECHO = 40  # characters of a wrong answer that are shown again
+
+
 def run(session: Session, options: Namespace) -> int:
     """Run the command of `options`, or the menu without one. Return the exit code. Raises NoServerError."""
     try:
@@ -70,7 +73,8 @@ def json_text(answer: dict[str, object]) -> str:
     """Return `answer` as one line of JSON."""
     import json  # here: a person's client does without
 
-    return json.dumps(answer, ensure_ascii=False)
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json.dumps(answer, ensure_ascii=not utf8)
 
 
 def _command(session: Session, options: Namespace) -> tuple[int, str]:
@@ -88,7 +92,7 @@ def _command(session: Session, options: Namespace) -> tuple[int, str]:
             answer["places"] = None
             text, code = "Spectacle inexistant", EXIT_REFUSED
     else:
-        ack = session.reserve(options.show, options.seats)
+        ack = _reserve(session, options.show, options.seats)
         answer = {"show": options.show, "seats": options.seats, "ack": ack}
         text, code = ("Réservation OK", EXIT_DONE) if ack else ("Réservation refusée", EXIT_REFUSED)
     return code, json_text(answer) if options.json else text
@@ -160,10 +164,17 @@ def _reservation(session: Session) -> None:
     print("\n==== RÉSERVATION ====")
     show = _ask_number("Numéro du spectacle à réserver : ")
     seats = _ask_number("Nombre de places à réserver : ")
-    if session.reserve(show, seats):
+    if _reserve(session, show, seats):
         print("Réservation OK. À bientôt dans nos salles !")
     else:
         print("Réservation NOK : ce spectacle n'existe pas, ou ce nombre de places n'y est pas à prendre.")
+
+
+def _reserve(session: Session, show: int, seats: int) -> bool:
+    try:
+        return session.reserve(show, seats)
+    except NoServerError as error:
+        raise NoServerError(f"{error} ; la réservation a peut-être été faite") from None
 
 
 def _ask(prompt: str) -> str:
@@ -180,7 +191,12 @@ def _ask_number(prompt: str) -> int:
     text = _ask(prompt)
     number = parse_integer(text)
     if number is None:
-        raise RefusedError(f"Choix invalide : « {text} » n'est pas un nombre")
+        raise RefusedError(f"Choix invalide : « {_cut(text)} » n'est pas un nombre entier")
     if not -INT_MAX - 1 <= number <= INT_MAX:
-        raise RefusedError(f"Choix invalide : {text} dépasse un entier du C")
+        raise RefusedError(f"Choix invalide : {_cut(text)} dépasse un entier du C")
     return number
+
+
+def _cut(text: str) -> str:
+    """Return the beginning of what somebody typed, enough to recognise it."""
+    return text if len(text) <= ECHO else text[:ECHO] + "…"

@@ -25,7 +25,7 @@ from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_REFUSED
 from spectacles.common.lifecycle import program
 from spectacles.common.spectacle import unpack_table
 from spectacles.lab import terminal
-from spectacles.lab.process import QUESTIONS, ServerError, ServerProcess, thread_count
+from spectacles.lab.process import QUESTIONS, UTF8, ServerError, ServerProcess, thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -119,6 +119,7 @@ class Clients:
                     text=True,
                     encoding="utf-8",
                     errors="replace",
+                    env=UTF8,
                     start_new_session=True,
                 )
                 self._running.add(process)
@@ -253,12 +254,11 @@ def table_of(results: list[Result]) -> object:
     table = Table(
         title="Les comptes, en places", title_style="bold", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False
     )
-    table.add_column("question", no_wrap=True)
+    table.add_column("question", overflow="fold")
     for heading in ("départ", "vendues", "reste", "refus"):
-        table.add_column(heading, justify="right")
-    table.add_column("somme", no_wrap=True)
-    table.add_column("proc.", justify="right")
-    table.add_column("threads", no_wrap=True)
+        table.add_column(heading, justify="right", overflow="fold")
+    for heading, justify in (("somme", "left"), ("proc.", "right"), ("threads", "left")):
+        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for result in results:
         verdict = "[bold green]exacte[/bold green]" if result.correct else "[bold red]FAUSSE[/bold red]"
         table.add_row(

@@ -6,6 +6,7 @@ Readiness is observed (the line that contains `Serveur UP`), never slept for, an
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 QUESTIONS = ("q1_pipes", "q2_msq", "q3_threads", "q4_thread_per_request", "q5_sockets")
 READY = "Serveur UP"
+UTF8 = {**os.environ, "PYTHONIOENCODING": "utf-8"}  # of clients whose output is read here, whatever the locale
 START_TIMEOUT = 10.0  # seconds
 STOP_TIMEOUT = 5.0
 
@@ -144,6 +146,7 @@ class ServerProcess:
             capture_output=True,
             text=True,
             encoding="utf-8",
+            env=UTF8,
             timeout=timeout,
             check=False,
         )

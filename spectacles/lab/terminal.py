@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
 import signal
 import sys
@@ -29,9 +28,6 @@ def console(*, stderr: bool = False) -> Console:
         from rich.console import Console
     except ModuleNotFoundError:
         raise SpectaclesError("rich manque : pip install rich") from None
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show an accent still gets the rest
     known = (sys.stderr if stderr else sys.stdout).isatty() or "COLUMNS" in os.environ
     return Console(stderr=stderr, highlight=False, width=None if known else WIDTH)
 
