@@ -56,10 +56,14 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_USAGE
     module = COMMANDS[name][0]
     if name in ("server", "client"):
+        if rest and rest[0] in ("-h", "--help"):
+            print(f"usage : spectacles {name} Q [options]\n\nQ : 1 à 5, ou {', '.join(QUESTIONS)}")
+            print(f"« spectacles {name} 2 --help » dit les options de la question 2.")
+            return 0
         package = question(rest[0]) if rest else None
         if package is None:
-            given = f"« {rest[0]} »" if rest else "rien"
-            print(f"spectacles {name} : quelle question ? 1 à 5, pas {given}", file=sys.stderr)
+            problem = f"quelle question ? 1 à 5, pas « {rest[0]} »" if rest else "il manque la question, 1 à 5"
+            print(f"spectacles {name} : {problem} (--help pour l'aide)", file=sys.stderr)
             return EXIT_USAGE
         module, rest = f"spectacles.{package}.{name}", rest[1:]
     result: int = importlib.import_module(module).main(rest)

@@ -37,7 +37,9 @@ def make(hosts: Sequence[str]) -> dict[str, bytes]:
     try:
         import trustme
     except ImportError:
-        raise SpectaclesError("il manque trustme : pip install trustme") from None
+        raise SpectaclesError(
+            "il manque trustme : pip install 'spectacles[tls]' (dans le dépôt : -e '.[tls]')"
+        ) from None
     authority = trustme.CA(organization_name="spectacles", organization_unit_name="autorité de développement")
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
 

@@ -104,6 +104,10 @@ def test_command(tmp_path: Path) -> None:
         done = helpers.run([*command, "server", name, "--help"], cwd=tmp_path)
         assert done.returncode == 0
         assert "--max-threads" in done.stdout
+    for name in ("server", "client"):
+        done = helpers.run([*command, name, "--help"], cwd=tmp_path)
+        assert done.returncode == 0, done
+        assert "1 à 5" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 

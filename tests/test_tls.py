@@ -118,7 +118,7 @@ def test_certs_without_the_extra(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{helpers.ROOT}"}
     done = certs(tmp_path / "certs", env=env)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "pip install trustme" in helpers.one_line(done)
+    assert "pip install" in helpers.one_line(done)
     assert not (tmp_path / "certs").exists()
 
 

@@ -15,6 +15,7 @@ import sys
 from spectacles import __version__
 from spectacles.common import addresses
 from spectacles.common.errors import EXIT_USAGE, NoServerError, reason
+from spectacles.common.log import printable
 from spectacles.common.spectacle import INT_MAX
 
 TYPE_CHECKING = False
@@ -29,14 +30,14 @@ LEVELS = ("debug", "info", "warning", "error")
 
 _FRENCH = {
     "usage: ": "usage : ",
-    "options": "options",
-    "positional arguments": "arguments",
+    "options": "options\u00a0",  # argparse adds the colon, which French sets off
+    "positional arguments": "arguments\u00a0",
     "show this help message and exit": "affiche cette aide et quitte",
     "unrecognized arguments: %s": "arguments inconnus : %s",
     "the following arguments are required: %s": "il manque : %s",
     "argument %(argument_name)s: %(message)s": "%(argument_name)s : %(message)s",
-    "invalid choice: %(value)r (choose from %(choices)s)": "choix invalide : %(value)r (parmi %(choices)s)",
-    "invalid %(type)s value: %(value)r": "valeur invalide : %(value)r",
+    "invalid choice: %(value)r (choose from %(choices)s)": "choix invalide : « %(value)s » (parmi %(choices)s)",
+    "invalid %(type)s value: %(value)r": "valeur invalide : « %(value)s »",
     "expected one argument": "une valeur attendue",
     "expected at least one argument": "au moins une valeur attendue",
     "not allowed with argument %s": "incompatible avec %s",
@@ -60,7 +61,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with code 2."""
-        self.exit(EXIT_USAGE, f"{self.prog} : {message} (--help pour l'aide)\n")
+        self.exit(EXIT_USAGE, f"{self.prog} : {printable(message)} (--help pour l'aide)\n")
 
 
 def parse_integer(text: str) -> int | None:
@@ -206,7 +207,7 @@ def add_listener(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--idle-timeout", type=seconds, default=300.0, metavar="SECONDES", help="silence toléré d'un client (300)"
     )
-    tls = parser.add_argument_group("TLS 1.3 (voir « spectacles certs »)")
+    tls = parser.add_argument_group("TLS 1.3 (voir « spectacles certs »)\u00a0")
     tls.add_argument("--tls-cert", metavar="PEM", help="certificat du serveur ; active TLS")
     tls.add_argument("--tls-key", metavar="PEM", help="clef privée du serveur")
     tls.add_argument("--client-ca", metavar="PEM", help="exige des clients un certificat de cette autorité")
@@ -215,7 +216,7 @@ def add_listener(parser: argparse.ArgumentParser) -> None:
 def add_connection(parser: argparse.ArgumentParser) -> None:
     """Add where the client of question 5 connects, and how."""
     add_host_port(parser)
-    tls = parser.add_argument_group("TLS 1.3 (voir « spectacles certs »)")
+    tls = parser.add_argument_group("TLS 1.3 (voir « spectacles certs »)\u00a0")
     tls.add_argument("--tls", action="store_true", help="chiffre la connexion et vérifie le nom du serveur")
     tls.add_argument("--ca", metavar="PEM", help="autorité qui a signé le serveur (celles du système)")
     tls.add_argument("--cert", metavar="PEM", help="certificat du client")
@@ -243,14 +244,16 @@ def client_parser(module: str, summary: str, *, queue: bool = True) -> Parser:
     epilog = (
         f"exemples : {command}                    le menu\n"
         f"           {command} reserve 0 2        une réservation\n"
-        "code de sortie : 0 fait, 1 refusé, 2 usage, 3 pas de serveur ou pas de réponse."
+        "code de sortie : 0 fait, 1 refusé, 2 usage, 3 pas de serveur, occupé ou sans réponse, 130 Ctrl-C."
     )
     parser = _parser(command, summary, epilog, queue)
     parser.add_argument(
         "--timeout", type=seconds, default=DEFAULT_TIMEOUT, metavar="SECONDES", help="attente d'une réponse (5)"
     )
     parser.add_argument("--json", action="store_true", help="une réponse pour les machines (avec une commande)")
-    commands = parser.add_subparsers(dest="command", metavar="commande", title="commandes (sans commande : le menu)")
+    commands = parser.add_subparsers(
+        dest="command", metavar="commande", title="commandes (sans commande : le menu)\u00a0"
+    )
     list_ = commands.add_parser("list", help="tous les spectacles", prog=f"{command} list")
     consult = commands.add_parser("consult", help="les places d'un spectacle", prog=f"{command} consult")
     reserve = commands.add_parser("reserve", help="réserver des places", prog=f"{command} reserve")
