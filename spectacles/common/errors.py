@@ -17,6 +17,7 @@ EXIT_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_HELD = 3
 EXIT_NO_SERVER = 3
+EAI_AGAIN = -3  # getaddrinfo(3): the name may well exist
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as the shells count
 
 
@@ -51,7 +52,8 @@ def reason(error: BaseException) -> str:
     if not isinstance(error, OSError):
         return str(error)
     if type(error).__name__ == "gaierror":  # its numbers are not errno's; named so that socket need not be imported
-        return f"nom introuvable ({error.strerror})"
+        again = error.errno == EAI_AGAIN
+        return "aucun serveur de noms ne répond" if again else "nom introuvable"
     text = _FRENCH.get(error.errno or 0) or error.strerror or str(error)
     return f"{error.filename} : {text}" if error.filename else text
 

@@ -95,6 +95,7 @@ class Server:
                 self._undo.callback(log.stop)
                 if storage.is_missing(self.directory.fd):
                     _create_from_catalogue(self.directory.fd, self.directory.path, self.options.mode)
+                    log.info("[INFO] %s créé depuis le catalogue", storage.FILE_NAME)
             except OSError as error:
                 raise SpectaclesError(f"{self.directory.path} : {reason(error)}") from error
             path = os.path.join(self.directory.path, storage.FILE_NAME)

@@ -137,7 +137,7 @@ def _reconnected(reconnect: Callable[[], None]) -> bool:
         while _ask("Se reconnecter ? (o/n) : ").lower() in ("o", "oui"):
             try:
                 reconnect()
-                print("Reconnecté.")
+                print("Reconnecté. Ce qui était demandé n'est pas redemandé.")
                 return True
             except NoServerError as error:
                 print(f"Erreur : {error}")

@@ -53,8 +53,10 @@ def _resolve(host: str, port: int, flags: int) -> list[tuple[int, tuple[object, 
             found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags | socket.AI_NUMERICHOST)
         except socket.gaierror:
             found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags)
-    except (OSError, UnicodeError) as error:
+    except OSError as error:
         raise UsageError(f"hôte « {host} » : {reason(error)}") from None
+    except UnicodeError:
+        raise UsageError(f"hôte « {host} » : nom introuvable, sans accent peut-être") from None
     return [(family, address) for family, _, _, _, address in found]
 
 
@@ -363,12 +365,13 @@ class ClientConnection:
         """Connect, again if need be. Blocks. Raises NoServerError."""
         self.close()
         where = f"{self._options.host} port {self._options.port}"
-        why = "aucune adresse"
+        why, found = "aucune adresse", False
         for family, address in _resolve(self._options.host, self._options.port, 0):
             candidate = socket.socket(family, socket.SOCK_STREAM)
             try:
                 candidate.settimeout(self._options.timeout)
                 candidate.connect(address)
+                found = True
                 candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._tls is not None:
                     candidate = self._tls.wrap_socket(candidate, server_hostname=self._options.host)
@@ -381,7 +384,7 @@ class ClientConnection:
                 self._hint = "" if self._tls is not None else " ; trop de clients, ou ce port attend TLS (--tls) ?"
                 return
             candidate.close()
-        raise NoServerError(f"aucun serveur : {where} : {why}")
+        raise NoServerError(f"{'serveur refusé' if found else 'aucun serveur'} : {where} : {why}")
 
     def close(self) -> None:
         """Close the connection, if there is one."""
