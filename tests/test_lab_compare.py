@@ -195,7 +195,7 @@ def test_the_run_is_kept_before_it_is_shown(tmp_path: Path) -> None:
     command = [*COMPARE, "3", "--clients", "1", "--duration", "0.1", "--json", "run.json", "--html", "page.html"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
-        helpers.read_until(process.stdout.fileno(), "machine : ")
+        helpers.read_until(process.stdout.fileno(), "machine")
         process.stdout.close()
         _, errors = process.communicate(timeout=60)
     assert b"Traceback" not in errors
@@ -553,6 +553,23 @@ def test_what_each_step_changed() -> None:
     cpu, pss, processes = (sheet.headings.index(heading) for heading in ("CPU", "PSS", "proc."))
     assert [sheet.lines[1][column] for column in (cpu, pss, processes)] == ["× 0,50", "× 0,33", "3 → 1"]
     assert sheet.bad == [False, False, True]
+
+
+def test_where_french_lines_may_end() -> None:
+    """Not before a colon, within a number, or between it and its unit; and nothing but spaces is changed."""
+    text = "estimée : 12 345,6 Mo, « PSS » × 3 ; en 1,5 s par tour"
+    said = report.unbroken(text)
+    assert said.split(" ") == [
+        "estimée\xa0:",
+        "12\u202f345,6\xa0Mo,",
+        "«\xa0PSS\xa0»",
+        "×\xa03\xa0;",
+        "en",
+        "1,5\xa0s",
+        "par",
+        "tour",
+    ]
+    assert " ".join(said.split()) == text
 
 
 def test_a_page_of_nothing() -> None:

@@ -18,6 +18,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ from spectacles.lab.report import (
     remarks,
     sheets,
     side_by_side,
+    unbroken,
     verdict,
 )
 from spectacles.lab.workload import CONSULT, RESERVE, SMALL, Crowd, Workload, answered
@@ -265,12 +267,17 @@ def _rich_table(sheet: Sheet, *, short: bool) -> Table:
     return table
 
 
+def say(screen: Console, text: str, style: str = "") -> None:
+    """Print a paragraph of French. rich would break a line at any space, those before a colon too."""
+    screen.print(textwrap.fill(unbroken(text), screen.width), style=style, markup=False, soft_wrap=True)
+
+
 def show(screen: Console, document: dict[str, Any], rows: Sequence[Row], before: Sequence[Row]) -> None:
     """Print the tables, then the remarks, then what is wrong."""
     for sheet in sheets(rows, before):
         screen.print(_rich_table(sheet, short=screen.width < FULL_NAMES))
     for remark in document["remarks"]:
-        screen.print(f"• {remark}", style="dim", markup=False)
+        say(screen, f"• {remark}", style="dim")
     for row in rows:
         for problem in row.problems:
             screen.print(
@@ -440,8 +447,8 @@ def main(argv: list[str] | None = None) -> int:
     if len({os.path.realpath(path) for path in outputs}) < len(outputs):
         raise UsageError(f"{options.json} : --json et --html désignent le même fichier")
     machine = measure.machine(tempfile.gettempdir())
-    screen.print(f"charge de travail : {work.describe()}", markup=False)
-    screen.print("machine : " + ", ".join(f"{k} {v}" for k, v in machine.items() if v), markup=False)
+    say(screen, f"charge de travail : {work.describe()}")
+    say(screen, "machine : " + ", ".join(f"{k} {v}" for k, v in machine.items() if v))
     with terminal.Interrupts() as interrupts, _programs(options.c, questions, screen) as programs:
         cells = cells_of(subjects(questions, work, programs, options.broken), counts)
         earlier, before = load(options.against) if options.against else (None, [])
@@ -468,7 +475,7 @@ def main(argv: list[str] | None = None) -> int:
     for line in kept:
         screen.print(line, soft_wrap=True, markup=False)
     wrong = not all(row.correct for row in rows)
-    screen.print(verdict(rows), style="bold white on red" if wrong else "bold green")
+    say(screen, verdict(rows), style="bold white on red" if wrong else "bold green")
     return EXIT_FAILED if wrong else EXIT_DONE
 
 

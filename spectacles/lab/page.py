@@ -7,7 +7,6 @@ theme of the reader; every line also has a marker of its own, and every chart a 
 from __future__ import annotations
 
 import math
-import re
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +23,17 @@ from spectacles.lab.report import (
     number,
     qualified,
     sheets,
+    unbroken,
     verdict,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MEMORY_LEGEND = (
+    "Plein : mémoire privée ; clair : PSS ; pointillé : l'estimation, VmRSS du parent × processus. En chiffres : "
+    "PSS / estimation."
+)
 WIDTH, HEIGHT = 480, 320
 LEFT, RIGHT, TOP, BOTTOM = 78, 24, 16, 54
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -152,7 +156,7 @@ def throughput_chart(rows: Sequence[Row]) -> str:
     for tick in range(int(top / step) + 1):
         y = at(counts[0], tick * step)[1]
         body.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        body.append(_text(LEFT - 6, y + 5, _html_number(number(tick * step)), "end", "faint"))
+        body.append(_text(LEFT - 6, y + 5, unbroken(number(tick * step)), "end", "faint"))
     body += [_text(at(count, 0)[0], HEIGHT - BOTTOM + 24, str(count), cls="faint") for count in counts]
     body.append(_text(LEFT + span_x / 2, HEIGHT - 7, "clients en même temps", cls="faint"))
     groups = grouped(rows)
@@ -238,8 +242,8 @@ def memory_chart(rows: Sequence[Row]) -> str:
     return _svg("memoire", "Mémoire du serveur", spoken, body, height)
 
 
-def _html_number(text: str) -> str:
-    return re.sub(r"(?<=\d) (?=\d)", "\N{NARROW NO-BREAK SPACE}", text)
+def _said(text: str) -> str:
+    return escape(unbroken(text))
 
 
 def _legend(rows: Sequence[Row]) -> str:
@@ -257,24 +261,24 @@ def _legend(rows: Sequence[Row]) -> str:
 
 
 def _table(sheet: Sheet, name: str) -> str:
-    headings = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in sheet.headings)
+    headings = "".join(f'<th scope="col">{_said(heading)}</th>' for heading in sheet.headings)
     lines = []
     for cells, bad in zip(sheet.lines, sheet.bad, strict=True):
-        first, *others = (_html_number(escape(cell)) for cell in cells)
+        first, *others = (_said(cell) for cell in cells)
         lines.append(
             f'<tr{" class=bad" if bad else ""}><th scope="row">{first}</th>'
             + "".join(f"<td>{cell}</td>" for cell in others)
             + "</tr>"
         )
     return (
-        f'<h2 id="{name}">{escape(sheet.title)}</h2>'
+        f'<h2 id="{name}">{_said(sheet.title)}</h2>'
         f'<div class="wide" role="region" aria-labelledby="{name}" tabindex="0"><table>'
         f"<thead><tr>{headings}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
 def _figure(caption: str, chart: str, below: str) -> str:
-    return f"<figure><figcaption>{escape(caption)}</figcaption>{chart}{below}</figure>"
+    return f"<figure><figcaption>{_said(caption)}</figcaption>{chart}{below}</figure>"
 
 
 def render(document: dict[str, Any], rows: Sequence[Row], before: Sequence[Row]) -> str:
@@ -294,33 +298,30 @@ def render(document: dict[str, Any], rows: Sequence[Row], before: Sequence[Row])
     )
     parts = [
         "<h1>Un guichet, plusieurs communications entre processus</h1>",
-        f"<p>La même charge de travail pour tous : {escape(document['description'])}.</p>",
-        f'<p class="verdict{" bad" if wrong else ""}">{escape(verdict(rows))}</p>',
+        f"<p>La même charge de travail pour tous : {_said(document['description'])}.</p>",
+        f'<p class="verdict{" bad" if wrong else ""}">{_said(verdict(rows))}</p>',
         _table(first, "table0"),
         '<h2>En images</h2><div class="charts">',
         _figure("Demandes servies par seconde", throughput_chart(rows), legend),
         _figure(
             "Latence, au plus grand nombre de clients",
             latency_chart(rows),
-            legend + "<p>Les deux échelles sont logarithmiques ; plus bas est mieux.</p>",
+            legend + f"<p>{_said('Les deux échelles sont logarithmiques ; plus bas est mieux.')}</p>",
         ),
         _figure(
             "Mémoire du serveur, au plus grand nombre de clients",
             memory_chart(rows),
-            "<p>Plein : mémoire privée ; clair : PSS ; pointillé : l'estimation, VmRSS du parent × processus. "
-            "En chiffres : PSS / estimation.</p>",
+            f"<p>{_said(MEMORY_LEGEND)}</p>",
         ),
         "</div>",
         *(_table(sheet, f"table{place}") for place, sheet in enumerate(others, 1)),
         "<h2>À savoir</h2><ul>",
-        "".join(f"<li>{escape(remark)}</li>" for remark in document["remarks"]),
+        "".join(f"<li>{_said(remark)}</li>" for remark in document["remarks"]),
         "</ul>",
         f"<h2>Ce qui est faux</h2>{problems}" if problems else "",
         f"<h2>La machine et la commande</h2><dl>{machine}<dt>date</dt><dd>{escape(document['date'])}</dd></dl>",
     ]
-    # In French a space that must not break stands before these.
-    body = re.sub(" (?=[:;?!»])", "\N{NO-BREAK SPACE}", "".join(parts))
-    body += f"<pre><code>{escape(document['command'])}</code></pre>"
+    body = "".join(parts) + f"<pre><code>{escape(document['command'])}</code></pre>"
     return (
         '<!DOCTYPE html>\n<html lang="fr"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -117,6 +118,12 @@ def duration(nanoseconds: float) -> str:
 def megabytes(kilobytes: float) -> str:
     """Write kB as MB, one digit."""
     return number(kilobytes / 1024, 1)
+
+
+def unbroken(text: str) -> str:
+    """Return French text whose lines end only where they may: not before a colon, nor within a number or its unit."""
+    text = re.sub(r" (?=[:;?!»])|(?<=«) |(?<=×) |(?<=\d) (?=(?:µs|ms|s|Mo|%)(?!\w))", "\N{NO-BREAK SPACE}", text)
+    return re.sub(r"(?<=\d) (?=\d)", "\N{NARROW NO-BREAK SPACE}", text)
 
 
 def in_words(count: int) -> str:

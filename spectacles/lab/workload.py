@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from spectacles.lab.process import ServerProcess
 
 CONSULT, RESERVE = "consult", "reserve"
-VAST = 2_000_000_000  # seats that no load can sell
+VAST = 1_000_000_000  # seats that no load can sell
 SHOWS = (VAST, VAST, VAST, 30)  # slots 0 to 3; the last one is soon sold out, so that refusals happen
 SMALL = len(SHOWS) - 1
 SMALL_SHARE = 0.1  # of the reservations are for the small show
