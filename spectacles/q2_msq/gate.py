@@ -76,8 +76,7 @@ class Gate:
         self.closing = False
         self._waiting: deque[Message] = deque()  # taken out, and not yet back in
         self._inside = 0  # bytes that are back in
-        self._asked: dict[tuple[int, int], int] = {}  # (kind, client) -> requests, while room is being made
-        self._alive: dict[int, bool] = {}  # client -> whether it can want an answer, likewise
+        self._alive: dict[int, bool] = {}  # client -> whether it can want an answer, while room is being made
         self.flooding: dict[int, float] = {}  # PID -> when it was last seen to ask over and over without reading
         self._evicted_at = float("-inf")
         self._dropped = 0  # messages not yet spoken of in the log
@@ -138,7 +137,7 @@ class Gate:
             calm = time.monotonic() - self._evicted_at > CALM
             deadline = time.monotonic() + (PATIENCE if calm else PATIENCE_IN_A_FLOOD)
             spare = self._limit - (len(reply[0]) if reply else LIST_REPLY.size)
-            self._asked, self._alive = {}, {}
+            self._alive = {}
             while True:
                 self._queue.max_size = 1  # closed
                 kept = self._sort(self.take(0))
@@ -179,19 +178,20 @@ class Gate:
 
     def _sort(self, messages: Iterable[Message]) -> list[Message]:
         """Set requests aside and return the replies worth keeping, the newest of each client and size, in order."""
-        replies: dict[Message, Message] = {}
+        replies: dict[tuple[int, int], Message] = {}
+        asked: dict[tuple[int, int], int] = {}  # at this look: who is answered before the next may ask again
         for body, type_ in messages:
             size = len(body)
             if REQUEST_SIZES.get(type_) == size:
                 client = _PID.unpack_from(body)[0]
-                count = self._asked[type_, client] = self._asked.get((type_, client), 0) + 1
+                count = asked[type_, client] = asked.get((type_, client), 0) + 1
                 if count > MAX_ASKED:
                     self.flooding[client] = time.monotonic()
                     self._alive[client] = False
                 if count == 1 and self._wants(client) and self._set_aside(body, type_):
                     continue
             elif type_ >= FIRST_PID and size in REPLY_SIZES and self._wants(type_):
-                place = (bytes(size), type_)
+                place = (size, type_)
                 self._dropped += replies.pop(place, None) is not None
                 replies[place] = (body, type_)
                 continue

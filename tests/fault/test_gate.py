@@ -1,0 +1,81 @@
+"""Promise 4, from inside: moments of the queue's server end that a client from outside meets once in a long while."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from spectacles.common.lifecycle import interrupt
+from spectacles.common.protocol import LIST_REPLY, RESERV, RESERV_REQUEST
+from spectacles.q2_msq import gate as gate_module
+from spectacles.q2_msq.channel import ServerQueue
+from spectacles.q2_msq.gate import Gate
+from tests import helpers
+
+Attack = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def queue() -> Iterator[ServerQueue]:
+    """A server's end without a server. What a server sets for its process is set back at the end."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    handler = signal.signal(signal.SIGUSR1, interrupt)
+    with make_queue() as made:
+        yield made
+    signal.signal(signal.SIGUSR1, handler)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+
+
+@pytest.fixture
+def gate(queue: ServerQueue) -> Gate:
+    """Its gate."""
+    return queue._gate
+
+
+def make_queue() -> ServerQueue:
+    """Return a ServerQueue with a key of its own, that claims nothing."""
+    return ServerQueue(cast(Any, SimpleNamespace(claim=lambda *_: None)), helpers.fresh_key(), 0o600)
+
+
+def reservation(client: int) -> bytes:
+    """Return a request."""
+    return RESERV_REQUEST.pack(client, 0, 1)
+
+
+def fill_with_replies(queue: ServerQueue, attack: Attack) -> list[int]:
+    """Fill the queue with unread replies of live processes, and return their PIDs."""
+    pids = [attack("sleep", "1000").pid for _ in range(22)]
+    for pid in pids:
+        queue._queue.send(bytes(LIST_REPLY.size), False, pid)
+    return pids
+
+
+def test_one_request_at_a_time_is_no_flood(
+    queue: ServerQueue, gate: Gate, attack: Attack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the gate waits for live clients to read, workers answer: who then asks again is heard again.
+
+    (With the requests of each client counted from the beginning of make_room() on, the second one is lost.)
+    """
+    monkeypatch.setattr(gate_module, "PATIENCE", 60.0)
+    readers = fill_with_replies(queue, attack)
+    making_room = threading.Thread(target=gate.make_room)
+    making_room.start()
+    try:
+        for _ in range(5):
+            queue._queue.send(reservation(os.getpid()), True, RESERV)
+            helpers.eventually(lambda: gate.aside(RESERV), "the request set aside")
+        assert not gate.floods(os.getpid())
+    finally:
+        for reader in readers[:2]:
+            helpers.eventually(lambda reader=reader: gate.take(reader), "its reply")  # type: ignore[misc]
+        making_room.join(helpers.DEADLINE)
+    assert not making_room.is_alive()
