@@ -54,11 +54,12 @@ class ClientWatch:
 
     def dead(self) -> Iterator[int]:
         """Watch whom note() has named, and yield the PIDs of those who have died. Does not block. Main thread only."""
-        for fd, _ in self._epoll.poll(0):
-            if fd == self._notes[0]:
-                yield from self._watch()
-            else:
-                yield self._forget(fd)
+        ready = {fd for fd, _ in self._epoll.poll(0)}
+        # The dead first: to watch another may close a descriptor, whose number is then that of the other.
+        for fd in ready - {self._notes[0]}:
+            yield self._forget(fd)
+        if self._notes[0] in ready:
+            yield from self._watch()
 
     def _watch(self) -> Iterator[int]:
         for (client,) in _PID.iter_unpack(os.read(self._notes[0], 4096)):

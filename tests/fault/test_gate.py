@@ -79,3 +79,27 @@ def test_one_request_at_a_time_is_no_flood(
             helpers.eventually(lambda reader=reader: gate.take(reader), "its reply")  # type: ignore[misc]
         making_room.join(helpers.DEADLINE)
     assert not making_room.is_alive()
+
+
+@pytest.mark.parametrize("noted_first", [True, False])
+def test_a_death_while_another_takes_its_place(
+    queue: ServerQueue, attack: Attack, monkeypatch: pytest.MonkeyPatch, noted_first: bool
+) -> None:
+    """With no descriptor to spare, a client dies as another is to be watched, in either order: the right one is dead.
+
+    (With the notes read as they come, the new one's pidfd gets the number of the dead one's, and its death.)
+    """
+    watch = queue._watch
+    monkeypatch.setattr(watch, "_most", 1)
+    old, new = attack("sleep", "1000"), attack("sleep", "1000")
+    watch.note(old.pid)
+    assert list(watch.dead()) == []
+    if noted_first:
+        watch.note(new.pid)
+    old.kill()
+    old.wait()
+    if not noted_first:
+        watch.note(new.pid)
+    assert list(watch.dead()) == [old.pid]
+    assert set(watch._watched.values()) == {new.pid}
+    assert (watch.noted[old.pid], watch.noted[new.pid]) == (0, 1)
