@@ -138,20 +138,23 @@ class Gate:
             deadline = time.monotonic() + (PATIENCE if calm else PATIENCE_IN_A_FLOOD)
             spare = self._limit - (len(reply[0]) if reply else LIST_REPLY.size)
             self._alive = {}
-            while True:
-                self._queue.max_size = 1  # closed
-                kept = self._sort(self.take(0))
-                if sum(len(body) for body, _ in kept) <= spare:
-                    break
-                if time.monotonic() >= deadline:
-                    kept = self._newest(kept)
-                    self._evicted_at = time.monotonic()
-                    break
+            try:
+                while True:
+                    self._queue.max_size = 1  # closed
+                    kept = self._sort(self.take(0))
+                    if sum(len(body) for body, _ in kept) <= spare:
+                        break
+                    if time.monotonic() >= deadline:
+                        kept = self._newest(kept)
+                        self._evicted_at = time.monotonic()
+                        break
+                    self._put_back(kept)
+                    time.sleep(PAUSE)
+                if reply:
+                    kept = self._sort([*kept, reply])
                 self._put_back(kept)
-                time.sleep(PAUSE)
-            if reply:
-                kept = self._sort([*kept, reply])
-            self._put_back(kept)
+            finally:
+                self._queue.max_size = self._limit  # whatever has happened: a closed gate stops everybody
         self.tell(0, "file encombrée")
         return [type_ for _, type_ in kept]
 
@@ -259,7 +262,13 @@ class Gate:
                 self._send_waiting(block=True)
 
         sender = threading.Thread(target=send)
-        sender.start()
+        try:
+            sender.start()
+        except RuntimeError:  # the system gives no thread: a try without one
+            self._queue.max_size = self._limit
+            with contextlib.suppress(sysv_ipc.BusyError):
+                self._send_waiting(block=False)
+            return
         for turn in range(TURNS):
             # One byte too narrow for us first: those before us in line, if theirs is smaller, line up again behind us.
             for width in (-1, 0, WIDE) if turn % 3 == 0 else (-1, 0):

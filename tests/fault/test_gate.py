@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import sysv_ipc
 
 from spectacles.common.lifecycle import interrupt
 from spectacles.common.protocol import LIST_REPLY, RESERV, RESERV_REQUEST
@@ -103,3 +104,50 @@ def test_a_death_while_another_takes_its_place(
     assert list(watch.dead()) == [old.pid]
     assert set(watch._watched.values()) == {new.pid}
     assert (watch.noted[old.pid], watch.noted[new.pid]) == (0, 1)
+
+
+def let_others_be_faster(gate: Gate, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Let the gate find no room, so many times that it tries without waiting."""
+    send_waiting = gate._send_waiting
+    left = iter(range(times))
+
+    def send(block: bool) -> None:
+        if not block:
+            for _ in left:
+                raise sysv_ipc.BusyError
+        send_waiting(block)
+
+    monkeypatch.setattr(gate, "_send_waiting", send)
+
+
+def no_thread(*_: object) -> None:
+    """Fail as threading does when the system has no thread to give."""
+    raise RuntimeError("can't start new thread")
+
+
+def test_no_thread_to_wait_in_line(
+    queue: ServerQueue, gate: Gate, attack: Attack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are faster, and the system has no thread to wait beside them: what was taken out comes back all the same.
+
+    (With the RuntimeError not caught, make_room() raises it, and the queue has lost its replies.)
+    """
+    client = attack("sleep", "1000").pid
+    queue._queue.send(bytes(LIST_REPLY.size), False, client)
+    let_others_be_faster(gate, monkeypatch, 3)
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    gate.make_room()
+    assert gate.take(client) == [(bytes(LIST_REPLY.size), client)]
+    assert queue._queue.max_size == gate._limit
+
+
+def test_an_error_leaves_the_gate_open(queue: ServerQueue, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong while room is being made, the others can go on. (Without the `finally` nobody can send.)"""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(gate, "_sort", fail)
+    with pytest.raises(MemoryError):
+        gate.make_room()
+    queue._queue.send(bytes(LIST_REPLY.size), False, os.getpid())
