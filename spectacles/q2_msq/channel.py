@@ -151,6 +151,8 @@ class ServerQueue:
                 full = self._gate.is_full()
             self._was_full = full
             return None
+        except BlockingIOError:
+            return None  # a worker is making room, or stands still as it does
         except (sysv_ipc.ExistentialError, OSError) as error:
             raise SpectaclesError(f"la file {self._key:#x} a été supprimée") from error
 

@@ -125,9 +125,10 @@ class Gate:
     def make_room(self, reply: Message | None = None) -> list[int]:
         """Sort the queue out, send `reply` with what goes back, and return the types of all that.
 
-        Blocks while live clients' replies leave no room, PATIENCE at most; then the oldest of them are dropped.
+        Blocks while live clients' replies leave no room, PATIENCE at most; then the oldest of them are dropped. Who has
+        a reply waits for its turn; housekeeping does not, lest a stopped child stops the parent too: BlockingIOError.
         """
-        with self._alone():
+        with self._alone(wait=reply is not None):
             if reply is not None:
                 if self.floods(reply[1]):
                     return []
@@ -170,14 +171,19 @@ class Gate:
             self._dropped = 0
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other workers, threads or processes, from moving the gate. The kernel frees the lock of the dead."""
-        with self._thread_lock:
-            fcntl.lockf(self._process_lock, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.lockf(self._process_lock, fcntl.LOCK_UN)
+    def _alone(self, wait: bool) -> Iterator[None]:
+        """Keep other workers, threads or processes, from moving the gate. The kernel frees the lock of the dead.
+
+        Raises BlockingIOError if one of them has it and we are not to `wait`.
+        """
+        if not self._thread_lock.acquire(wait):
+            raise BlockingIOError
+        try:
+            fcntl.lockf(self._process_lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        finally:
+            fcntl.lockf(self._process_lock, fcntl.LOCK_UN)
+            self._thread_lock.release()
 
     def _sort(self, messages: Iterable[Message]) -> list[Message]:
         """Set requests aside and return the replies worth keeping, the newest of each client and size, in order."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import resource
 import signal
@@ -22,6 +24,7 @@ from spectacles.q2_msq.gate import Gate
 from tests import helpers
 
 Attack = Callable[..., "subprocess.Popen[str]"]
+UNKNOWN = 9_999_999  # a type above every PID, that nobody ever asks for
 
 
 @pytest.fixture
@@ -151,3 +154,41 @@ def test_an_error_leaves_the_gate_open(queue: ServerQueue, gate: Gate, monkeypat
     with pytest.raises(MemoryError):
         gate.make_room()
     queue._queue.send(bytes(LIST_REPLY.size), False, os.getpid())
+
+
+@pytest.mark.parametrize("what", ["process", "thread"])
+def test_housekeeping_does_not_wait_for_the_gate(queue: ServerQueue, gate: Gate, what: str) -> None:
+    """A child stopped with SIGSTOP as it moves the gate does not stop its parent, which still obeys SIGTERM.
+
+    (With _alone() waiting whoever asks, tend() does not return.)
+    """
+    queue._was_full = True
+    for size in (8192, 8191, 1):
+        queue._queue.send(bytes(size), False, UNKNOWN)
+    with gate_held(gate, what):
+        tending = threading.Thread(target=queue.tend, daemon=True)
+        tending.start()
+        tending.join(helpers.DEADLINE)
+        assert not tending.is_alive()
+    queue.tend()
+    assert queue._queue.current_messages == 0
+
+
+@contextlib.contextmanager
+def gate_held(gate: Gate, what: str) -> Iterator[None]:
+    """Let another process, stopped, or another thread hold the gate."""
+    if what == "thread":
+        with gate._thread_lock:
+            yield
+        return
+    child = os.fork()
+    if child == 0:
+        fcntl.lockf(gate._process_lock, fcntl.LOCK_EX)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    try:
+        helpers.eventually(lambda: helpers.stopped(child), "the child stopped, the gate in its hands")
+        yield
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
