@@ -13,7 +13,6 @@ import mmap
 import os
 import signal
 import time
-from collections import deque
 from functools import partial
 
 import sysv_ipc
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from spectacles.common.lifecycle import Server
     from spectacles.common.protocol import Request
-    from spectacles.q2_msq.gate import Message
 
     T = TypeVar("T")
 
@@ -91,11 +89,11 @@ class ServerQueue:
         tell, flooding = self._gate.tell, self._gate.flooding
         noted = self._noted  # a client noted here was alive a moment ago, and its death will be noticed
         last_pid = len(noted)
-        aside: deque[Message] = deque()
+        aside = 0  # the kind of which requests are set aside
         list_size, unpack_list = LIST_REQUEST.size, LIST_REQUEST.unpack
         while not self.closing:
             try:
-                body, type_ = aside.popleft() if aside else take()  # blocks
+                body, type_ = self._gate.aside(aside) if aside else take()  # blocks
             except sysv_ipc.ExistentialError:
                 raise SpectaclesError(f"la file {self._key:#x} a été supprimée") from None
             except sysv_ipc.Error:
@@ -107,10 +105,10 @@ class ServerQueue:
                 request = (RESERV, *RESERV_REQUEST.unpack(body))
                 client = request[1]
             else:
-                found = [] if body else self._gate.aside(type_)
-                if not found:
+                if body:
                     tell(1, f"message de type {type_} et de {len(body)} octets ignoré")
-                aside.extend(found)
+                else:  # the wake-up, or the end of what it was about
+                    aside = 0 if aside else type_
                 continue
             if not FIRST_PID <= client < last_pid or not (noted[client] or process_exists(client)):
                 tell(1, f"requête de type {type_} au nom du PID {client} ignorée : aucun tel client")

@@ -106,14 +106,15 @@ class Gate:
         """Say whether many messages lie in the queue, of whatever size."""
         return int(self._queue.current_messages) > CROWD
 
-    def aside(self, kind: int) -> list[Message]:
-        """Return, once, requests of `kind` that have been set aside; for the worker that serves them."""
-        size = REQUEST_SIZES[kind]
+    def aside(self, kind: int) -> Message:
+        """Return, once, a request of `kind` that has been set aside, an empty message if there is none.
+
+        One at a time: what a child had read ahead would be lost when it leaves or dies.
+        """
         try:
-            data = os.read(self._aside[kind][0], 65536)
+            return os.read(self._aside[kind][0], REQUEST_SIZES[kind]), kind
         except BlockingIOError:
-            return []
-        return [(data[start : start + size], kind) for start in range(0, len(data), size)]
+            return b"", kind
 
     def take(self, type_: int) -> list[Message]:
         """Take out what is there now of `type_` (0: of all, ANY: requests). Does not block."""

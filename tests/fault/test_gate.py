@@ -76,7 +76,7 @@ def test_one_request_at_a_time_is_no_flood(
     try:
         for _ in range(5):
             queue._queue.send(reservation(os.getpid()), True, RESERV)
-            helpers.eventually(lambda: gate.aside(RESERV), "the request set aside")
+            helpers.eventually(lambda: gate.aside(RESERV)[0], "the request set aside")
         assert not gate.floods(os.getpid())
     finally:
         for reader in readers[:2]:
@@ -192,3 +192,26 @@ def gate_held(gate: Gate, what: str) -> Iterator[None]:
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_a_worker_that_leaves_takes_one_request_with_it(queue: ServerQueue, gate: Gate, attack: Attack) -> None:
+    """Requests are set aside, and the child that serves them is asked to leave: those that it has not served stay.
+
+    So the child that replaces it serves them, in order. (With all of them read at once, the others are lost.)
+    """
+    bodies = [reservation(attack("sleep", "1000").pid) for _ in range(3)]
+    for body in bodies:
+        queue._queue.send(body, False, RESERV)
+    gate.make_room()
+    served = []
+    for request in queue.requests(RESERV):
+        served.append(RESERV_REQUEST.pack(*request[1:]))
+        queue.stop()
+    queue.closing = gate.closing = False
+    queue.recover()
+    assert queue._queue.current_messages == 1, "no wake-up: nothing is set aside any more"
+    for request in queue.requests(RESERV):
+        served.append(RESERV_REQUEST.pack(*request[1:]))
+        if len(served) == len(bodies):
+            break
+    assert served == bodies
