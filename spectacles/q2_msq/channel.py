@@ -140,6 +140,7 @@ class ServerQueue:
         try:
             for client in self._watch.dead():
                 self._gate.take(client)
+            self._gate.wake()
             # Full twice in a row is not a busy moment: nobody is reading what is there.
             full = self._queue.current_messages > 0 and self._gate.is_full()
             deadline = time.monotonic() + PATIENCE

@@ -160,6 +160,12 @@ class Gate:
         self.tell(0, "file encombrée")
         return [type_ for _, type_ in kept]
 
+    def wake(self) -> None:
+        """Wake the workers for whom requests are set aside: an earlier wake-up may have been taken out, or given up."""
+        with contextlib.suppress(sysv_ipc.BusyError), self._alone(wait=False):
+            for body, kind in self._wake_ups():
+                self._queue.send(body, False, kind)
+
     def tell(self, dropped: int, why: str) -> None:
         """Log that messages were dropped, a few times a second at most: a flood must not become a flood of lines."""
         self._dropped += dropped

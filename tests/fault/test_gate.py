@@ -215,3 +215,16 @@ def test_a_worker_that_leaves_takes_one_request_with_it(queue: ServerQueue, gate
         if len(served) == len(bodies):
             break
     assert served == bodies
+
+
+def test_a_lost_wake_up_is_sent_again(queue: ServerQueue, gate: Gate) -> None:
+    """A request is set aside, and its wake-up has been taken out with a flood, or was never sent: housekeeping does it.
+
+    (With wake() sending none, the request stays until the queue is full again.)
+    """
+    queue._queue.send(reservation(os.getpid()), False, RESERV)
+    gate.make_room()
+    assert gate.take(0) == [(b"", RESERV)]
+    queue.tend()
+    assert queue._queue.current_messages == 1
+    assert next(queue.requests(RESERV)) == (RESERV, os.getpid(), 0, 1)
