@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from spectacles.common.lifecycle import Server
     from spectacles.common.protocol import Request
+    from spectacles.q2_msq.gate import Message
 
     T = TypeVar("T")
 
@@ -67,8 +68,7 @@ class ServerQueue:
 
     def __enter__(self) -> ServerQueue:
         # What a dead server left: requests of live clients will be served, and replies to them watched over.
-        for type_ in self._gate.make_room():
-            self._watch.note(type_)
+        self._make_room()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -123,7 +123,7 @@ class ServerQueue:
         try:
             self._send(body, False, client)
         except sysv_ipc.BusyError:
-            self._gate.make_room((body, client))
+            self._make_room((body, client))
         self.served[0] = 1
         if not self._noted[client]:
             self._watch.note(client)
@@ -145,7 +145,7 @@ class ServerQueue:
             full = self._queue.current_messages > 0 and self._gate.is_full()
             deadline = time.monotonic() + PATIENCE
             while full and self._was_full and not self.closing and time.monotonic() < deadline:
-                self._gate.make_room()
+                self._make_room()
                 time.sleep(PAUSE)  # who waited to send can, before what flooded the queue floods it again
                 full = self._gate.is_full()
             self._was_full = full
@@ -157,11 +157,17 @@ class ServerQueue:
 
     def recover(self) -> None:
         """Put right what a child killed while it made room may have left. The caller makes sure that none is alive."""
-        self._gate.make_room()
+        self._make_room()
 
     def stop(self) -> None:
         """End requests() after the request in hand. Safe in a signal handler; a blocked receive needs a signal too."""
         self.closing = self._gate.closing = True
+
+    def _make_room(self, reply: Message | None = None) -> None:
+        # Whose reply was out of the queue when they died: nothing was found to be removed, and now it is back.
+        for client in self._gate.make_room(reply):
+            if not self._noted[client]:
+                self._watch.note(client)
 
     def _take_fairly(self) -> tuple[bytes, int]:
         """Receive a message of either type: the lowest type first, but then a flood of it would starve the other."""

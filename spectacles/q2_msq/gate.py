@@ -124,7 +124,7 @@ class Gate:
         return messages
 
     def make_room(self, reply: Message | None = None) -> list[int]:
-        """Sort the queue out, send `reply` with what goes back, and return the types of all that.
+        """Sort the queue out, send `reply` with what goes back, and return the live clients that were met.
 
         Blocks while live clients' replies leave no room, PATIENCE at most; then the oldest of them are dropped. Who has
         a reply waits for its turn; housekeeping does not, lest a stopped child stops the parent too: BlockingIOError.
@@ -157,8 +157,9 @@ class Gate:
                 self._put_back(kept)
             finally:
                 self._queue.max_size = self._limit  # whatever has happened: a closed gate stops everybody
+            met = [client for client, alive in self._alive.items() if alive]
         self.tell(0, "file encombrée")
-        return [type_ for _, type_ in kept]
+        return met
 
     def wake(self) -> None:
         """Wake the workers for whom requests are set aside: an earlier wake-up may have been taken out, or given up."""

@@ -17,7 +17,7 @@ import pytest
 import sysv_ipc
 
 from spectacles.common.lifecycle import interrupt
-from spectacles.common.protocol import LIST_REPLY, RESERV, RESERV_REQUEST
+from spectacles.common.protocol import LIST, LIST_REPLY, RESERV, RESERV_REQUEST
 from spectacles.q2_msq import gate as gate_module
 from spectacles.q2_msq.channel import ServerQueue
 from spectacles.q2_msq.gate import Gate
@@ -228,3 +228,52 @@ def test_a_lost_wake_up_is_sent_again(queue: ServerQueue, gate: Gate) -> None:
     queue.tend()
     assert queue._queue.current_messages == 1
     assert next(queue.requests(RESERV)) == (RESERV, os.getpid(), 0, 1)
+
+
+def test_clients_that_die_while_their_reply_is_out(
+    queue: ServerQueue, gate: Gate, attack: Attack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker has taken two replies out of the queue, both clients die, and then it puts the replies back.
+
+    One had been watched; the other's reply has come while room was being made, from a worker that was killed before
+    it could say so. (With _make_room() noting nobody, both replies stay; with only those noted that lay in the queue
+    at first, the second.)
+    """
+    watched, other = attack("sleep", "1000"), attack("sleep", "1000")
+    queue.reply((LIST, watched.pid, 0, 0), bytes(LIST_REPLY.size))
+    assert queue.tend() is None
+    send_waiting = gate._send_waiting
+    tries = []
+
+    def send(block: bool) -> None:
+        tries.append(block)
+        if len(tries) == 1:  # others are faster
+            queue._queue.send(bytes(LIST_REPLY.size), False, other.pid)
+            raise sysv_ipc.BusyError
+        if len(tries) == 2:
+            for client in (watched, other):
+                client.kill()
+                client.wait()
+            queue.tend()
+        send_waiting(block)
+
+    monkeypatch.setattr(gate, "_send_waiting", send)
+    queue._make_room()
+    assert queue._queue.current_messages == 2
+    queue.tend()
+    assert queue._queue.current_messages == 0
+
+
+def test_a_reply_of_a_killed_child_is_watched_over(queue: ServerQueue, attack: Attack) -> None:
+    """A child is killed after it has replied and before it has said so; then the client dies, and its reply goes.
+
+    (With recover() noting nobody, it stays.)
+    """
+    client = attack("sleep", "1000")
+    queue._queue.send(bytes(LIST_REPLY.size), False, client.pid)
+    queue.recover()
+    queue.tend()
+    client.kill()
+    client.wait()
+    queue.tend()
+    assert queue._queue.current_messages == 0
