@@ -56,19 +56,22 @@ class ServerQueue:
     def __init__(self, server: Server, key: int, mode: int) -> None:
         server.claim("key", hex(key))
         self._key = key
-        self._queue = self._create(key, mode)
-        self._send = self._queue.send
-        self._gate = Gate(self._queue)
-        self._watch = ClientWatch()
-        self._noted = self._watch.noted
         self.closing = False
-        self.served = mmap.mmap(-1, 1)  # set by every reply; shared with forked children
         self._in_a_row = 0
         self._was_full = False
+        self._queue = self._create(key, mode)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._queue.remove)
+            self._send = self._queue.send
+            self._gate = Gate(self._queue)
+            self._watch = ClientWatch()
+            self._noted = self._watch.noted
+            self.served = mmap.mmap(-1, 1)  # set by every reply; shared with forked children
+            # What a dead server left: requests of live clients will be served, and replies to them watched over.
+            self._make_room()
+            undo.pop_all()
 
     def __enter__(self) -> ServerQueue:
-        # What a dead server left: requests of live clients will be served, and replies to them watched over.
-        self._make_room()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource
@@ -18,6 +19,7 @@ import sysv_ipc
 
 from spectacles.common.lifecycle import interrupt
 from spectacles.common.protocol import LIST, LIST_REPLY, RESERV, RESERV_REQUEST
+from spectacles.q2_msq import channel
 from spectacles.q2_msq import gate as gate_module
 from spectacles.q2_msq.channel import ServerQueue
 from spectacles.q2_msq.gate import Gate
@@ -277,3 +279,20 @@ def test_a_reply_of_a_killed_child_is_watched_over(queue: ServerQueue, attack: A
     client.wait()
     queue.tend()
     assert queue._queue.current_messages == 0
+
+
+@pytest.mark.parametrize("part", ["Gate", "ClientWatch"])
+def test_a_start_that_fails_leaves_no_queue(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    """There are no descriptors left, say: the queue goes, as the only record of its key goes too.
+
+    (Without `undo` it stays in the kernel.)
+    """
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    before = helpers.own_objects()
+    monkeypatch.setattr(channel, part, fail)
+    with pytest.raises(OSError, match="Too many"):
+        make_queue()
+    assert helpers.own_objects() == before
