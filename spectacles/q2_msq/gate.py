@@ -140,6 +140,8 @@ class Gate:
             deadline = time.monotonic() + (PATIENCE if calm else PATIENCE_IN_A_FLOOD)
             spare = self._limit - (len(reply[0]) if reply else LIST_REPLY.size)
             self._alive = {}
+            for client in [client for client in self.flooding if not self.floods(client)]:
+                del self.flooding[client]
             try:
                 while True:
                     self._queue.max_size = 1  # closed
@@ -202,7 +204,7 @@ class Gate:
             if REQUEST_SIZES.get(type_) == size:
                 client = _PID.unpack_from(body)[0]
                 count = asked[type_, client] = asked.get((type_, client), 0) + 1
-                if count > MAX_ASKED:
+                if count > MAX_ASKED and FIRST_PID <= client <= self._last_pid:
                     self.flooding[client] = time.monotonic()
                     self._alive[client] = False
                 if count == 1 and self._wants(client) and self._set_aside(body, type_):

@@ -296,3 +296,18 @@ def test_a_start_that_fails_leaves_no_queue(monkeypatch: pytest.MonkeyPatch, par
     with pytest.raises(OSError, match="Too many"):
         make_queue()
     assert helpers.own_objects() == before
+
+
+def test_who_floods_is_forgotten(queue: ServerQueue, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what can be a PID is remembered as flooding, and not for ever: a flood may name any number.
+
+    (Without the check of the range -5 is remembered too; without the deletion all are, for ever.)
+    """
+    for client in (os.getpid(), -5, 2**31 - 1):
+        for _ in range(gate_module.MAX_ASKED + 1):
+            queue._queue.send(reservation(client), False, RESERV)
+    gate.make_room()
+    assert set(gate.flooding) == {os.getpid()}
+    monkeypatch.setattr(gate_module, "CALM", 0.0)
+    gate.make_room()
+    assert not gate.flooding
