@@ -274,7 +274,7 @@ class Gate:
         """
 
         def send() -> None:
-            with contextlib.suppress(sysv_ipc.Error):  # interrupted: it is late
+            with contextlib.suppress(sysv_ipc.Error, OSError):  # interrupted: it is late; or the queue has gone
                 self._send_waiting(block=True)
 
         sender = threading.Thread(target=send)
@@ -296,7 +296,8 @@ class Gate:
                     self._open(width)
         while sender.is_alive():
             sender.join(INSTANT)
-            signal.pthread_kill(sender.ident or 0, signal.SIGUSR1)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                signal.pthread_kill(sender.ident or 0, signal.SIGUSR1)
 
     def _open(self, width: int) -> None:
         """Open the gate `width` bytes wider than what is waiting first needs."""

@@ -311,3 +311,38 @@ def test_who_floods_is_forgotten(queue: ServerQueue, gate: Gate, monkeypatch: py
     monkeypatch.setattr(gate_module, "CALM", 0.0)
     gate.make_room()
     assert not gate.flooding
+
+
+def test_the_queue_is_removed_while_a_thread_waits_in_line(
+    queue: ServerQueue, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread ends without a word: it is the main thread that says so, once. (With OSError not caught: a trace.)"""
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    before = set(threading.enumerate())
+    gate._waiting.append((b"", os.getpid()))
+    queue._queue.remove()
+    with contextlib.suppress(sysv_ipc.ExistentialError):
+        gate._send_in_line()
+    helpers.eventually(lambda: set(threading.enumerate()) <= before, "the thread has ended")
+    assert not told
+
+
+def test_a_thread_that_has_just_ended_is_not_interrupted(
+    queue: ServerQueue, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends between the look at it and the signal. (With ProcessLookupError not caught, the reply is given up.)"""
+    kill, kills = signal.pthread_kill, []
+
+    def late(thread: int, number: int) -> None:
+        kills.append(number)
+        if len(kills) == 1:
+            raise ProcessLookupError
+        kill(thread, number)
+
+    monkeypatch.setattr(signal, "pthread_kill", late)
+    for size in (8192, 8191, 1):
+        queue._queue.send(bytes(size), False, UNKNOWN)
+    gate._waiting.append((b"no room!", os.getpid()))
+    gate._send_in_line()
+    assert len(kills) > 1
