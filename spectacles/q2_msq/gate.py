@@ -50,6 +50,7 @@ PAUSE = 0.001  # seconds between two looks meanwhile
 PUT_BACK_TIMEOUT = 3.0  # seconds to get back into the queue what was taken out; a tenth is usual in a flood
 TURNS = 20  # of the gate, before another thread tries
 INSTANT = 0.0002  # seconds that the gate stays as it is meanwhile
+CLOSED = 0  # bytes: not even an empty message, which 1 lets in
 WIDE = 1 << 30  # bytes, more than any queue has
 LINES = 5  # about dropped messages in a second
 
@@ -119,8 +120,11 @@ class Gate:
     def take(self, type_: int) -> list[Message]:
         """Take out what is there now of `type_` (0: of all, ANY: requests). Does not block."""
         messages: list[Message] = []
-        with contextlib.suppress(sysv_ipc.BusyError):  # bounded: a flood must not keep us here
-            messages.extend(self._queue.receive(False, type_) for _ in range(self._queue.current_messages))
+        for _ in range(self._queue.current_messages):  # bounded: a flood must not keep us here
+            try:
+                messages.append(self._queue.receive(False, type_))
+            except sysv_ipc.BusyError:
+                break
         return messages
 
     def make_room(self, reply: Message | None = None) -> list[int]:
@@ -144,7 +148,7 @@ class Gate:
                 del self.flooding[client]
             try:
                 while True:
-                    self._queue.max_size = 1  # closed
+                    self._queue.max_size = CLOSED
                     kept = self._sort(self.take(0))
                     if sum(len(body) for body, _ in kept) <= spare:
                         break
@@ -248,7 +252,7 @@ class Gate:
             self._send_waiting(block=False)
         deadline = time.monotonic() + PUT_BACK_TIMEOUT
         while self._waiting and not self.closing and time.monotonic() < deadline:
-            self._queue.max_size = 1
+            self._queue.max_size = CLOSED
             self._inside = 0
             replies = self._sort([*self.take(0), *self._waiting])
             if sum(len(body) for body, _ in replies) > self._limit:
@@ -290,7 +294,7 @@ class Gate:
             for width in (-1, 0, WIDE) if turn % 3 == 0 else (-1, 0):
                 sender.join(INSTANT)
                 if sender.is_alive():
-                    self._queue.max_size = 1
+                    self._queue.max_size = CLOSED
                     self._sort(self.take(ANY))  # not ours: the thread may not have noted yet that it got in
                     self._waiting.extend(message for message in self._wake_ups() if message not in self._waiting)
                     self._open(width)

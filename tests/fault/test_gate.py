@@ -10,7 +10,7 @@ import resource
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -346,3 +346,18 @@ def test_a_thread_that_has_just_ended_is_not_interrupted(
     gate._waiting.append((b"no room!", os.getpid()))
     gate._send_in_line()
     assert len(kills) > 1
+
+
+def test_a_closed_gate_lets_nothing_in(queue: ServerQueue, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even an empty message, while what lay in the queue is sorted. (With a limit of 1 byte one gets in.)"""
+    sort, tries = gate._sort, []
+
+    def try_to_send(messages: Iterable[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
+        with pytest.raises(sysv_ipc.BusyError):
+            queue._queue.send(b"", False, UNKNOWN)
+        tries.append(messages)
+        return sort(messages)
+
+    monkeypatch.setattr(gate, "_sort", try_to_send)
+    gate.make_room()
+    assert tries
