@@ -46,6 +46,11 @@ def _open(key: int, flags: int, mode: int) -> sysv_ipc.MessageQueue:
     return sysv_ipc.MessageQueue(key, flags, mode=mode, max_message_size=kernel_limit("msgmax"))
 
 
+def _is_gone(error: Exception) -> bool:
+    # EINVAL is what send() says of a queue that was removed.
+    return isinstance(error, sysv_ipc.ExistentialError) or getattr(error, "errno", 0) in (errno.EINVAL, errno.EIDRM)
+
+
 class ServerQueue:
     """The server's end. A context manager that creates the queue, or takes over a dead server's, and removes it.
 
@@ -156,7 +161,9 @@ class ServerQueue:
         except BlockingIOError:
             return None  # a worker is making room, or stands still as it does
         except (sysv_ipc.ExistentialError, OSError) as error:
-            raise SpectaclesError(f"la file {self._key:#x} a été supprimée") from error
+            if _is_gone(error):
+                raise SpectaclesError(f"la file {self._key:#x} a été supprimée") from error
+            raise
 
     def recover(self) -> None:
         """Put right what a child killed while it made room may have left. The caller makes sure that none is alive."""
@@ -245,6 +252,8 @@ class ClientQueue:
                     return reply
         except sysv_ipc.ExistentialError:
             raise NoServerError("le serveur s'est arrêté") from None
+        except sysv_ipc.PermissionsError:
+            raise NoServerError(f"la file {self._key:#x} : droits insuffisants") from None
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -252,11 +261,11 @@ class ClientQueue:
         while True:
             try:
                 return call()  # blocks
-            except sysv_ipc.ExistentialError:
-                raise
             except (sysv_ipc.Error, OSError) as error:
-                if isinstance(error, OSError) and error.errno in (errno.EINVAL, errno.EIDRM):
-                    raise sysv_ipc.ExistentialError from None  # what send() says of a removed queue
+                if _is_gone(error):
+                    raise sysv_ipc.ExistentialError from None
+                if type(error) is not sysv_ipc.Error:  # which only says that a signal has come
+                    raise
             if time.monotonic() >= deadline:
                 raise NoServerError(f"pas de réponse du serveur en {self._timeout:g} s")
 

@@ -17,11 +17,12 @@ from typing import Any, cast
 import pytest
 import sysv_ipc
 
+from spectacles.common.errors import NoServerError, SpectaclesError
 from spectacles.common.lifecycle import interrupt
-from spectacles.common.protocol import LIST, LIST_REPLY, RESERV, RESERV_REQUEST
+from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REQUEST
 from spectacles.q2_msq import channel
 from spectacles.q2_msq import gate as gate_module
-from spectacles.q2_msq.channel import ServerQueue
+from spectacles.q2_msq.channel import ClientQueue, ServerQueue
 from spectacles.q2_msq.gate import Gate
 from tests import helpers
 
@@ -361,3 +362,37 @@ def test_a_closed_gate_lets_nothing_in(queue: ServerQueue, gate: Gate, monkeypat
     monkeypatch.setattr(gate, "_sort", try_to_send)
     gate.make_room()
     assert tries
+
+
+def test_only_a_removed_queue_is_called_removed(queue: ServerQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Housekeeping can fail for other reasons, and says which. (With every OSError taken for a removed queue: no.)"""
+
+    def fail() -> list[int]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as context:
+        context.setattr(queue._watch, "dead", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            queue.tend()
+    queue._queue.remove()
+    with pytest.raises(SpectaclesError, match="a été supprimée"):
+        queue.tend()
+
+
+def test_a_client_without_rights_says_so_at_once(queue: ServerQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rights are taken away while it is at the menu: it does not try until its time is over.
+
+    (With every error taken for a signal that has come, it tries without end.)
+    """
+    tries = []
+
+    def refuse(*arguments: object) -> None:
+        tries.append(arguments)
+        assert len(tries) < 3
+        raise sysv_ipc.PermissionsError
+
+    with ClientQueue(queue._key, helpers.DEADLINE) as client:
+        monkeypatch.setattr(client, "_discard_stale_replies", lambda: None)
+        monkeypatch.setattr(client, "_queue", SimpleNamespace(send=refuse))
+        with pytest.raises(NoServerError, match="droits insuffisants"):
+            client.exchange(LIST, LIST_REQUEST.pack(os.getpid()), LIST_REPLY.size)
