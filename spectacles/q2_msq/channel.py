@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import mmap
 import os
 import signal
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 FAIRNESS = 8  # consultations that ANY takes in a row before it looks for a reservation
+FULL_TOO_LONG = 0.2  # seconds, less than between two rounds of housekeeping
 DRAIN_TIMEOUT = 0.2  # seconds that clients get, when the server stops, to fetch what it has sent them
 
 
@@ -63,7 +65,7 @@ class ServerQueue:
         self._key = key
         self.closing = False
         self._in_a_row = 0
-        self._was_full = False
+        self._full_since = math.inf  # when housekeeping first saw it so
         self._queue = self._create(key, mode)
         with contextlib.ExitStack() as undo:
             undo.callback(self._queue.remove)
@@ -149,14 +151,15 @@ class ServerQueue:
             for client in self._watch.dead():
                 self._gate.take(client)
             self._gate.wake()
-            # Full twice in a row is not a busy moment: nobody is reading what is there.
+            now = time.monotonic()
             full = self._queue.current_messages > 0 and self._gate.is_full()
-            deadline = time.monotonic() + PATIENCE
-            while full and self._was_full and not self.closing and time.monotonic() < deadline:
+            # Full for so long is not a busy moment: nobody is reading what is there.
+            too_long = now - self._full_since >= FULL_TOO_LONG
+            while full and too_long and not self.closing and time.monotonic() < now + PATIENCE:
                 self._make_room()
                 time.sleep(PAUSE)  # who waited to send can, before what flooded the queue floods it again
                 full = self._gate.is_full()
-            self._was_full = full
+            self._full_since = min(self._full_since, now) if full else math.inf
             return None
         except BlockingIOError:
             return None  # a worker is making room, or stands still as it does

@@ -165,7 +165,7 @@ def test_housekeeping_does_not_wait_for_the_gate(queue: ServerQueue, gate: Gate,
 
     (With _alone() waiting whoever asks, tend() does not return.)
     """
-    queue._was_full = True
+    queue._full_since = 0.0
     for size in (8192, 8191, 1):
         queue._queue.send(bytes(size), False, UNKNOWN)
     with gate_held(gate, what):
@@ -396,3 +396,19 @@ def test_a_client_without_rights_says_so_at_once(queue: ServerQueue, monkeypatch
         monkeypatch.setattr(client, "_queue", SimpleNamespace(send=refuse))
         with pytest.raises(NoServerError, match="droits insuffisants"):
             client.exchange(LIST, LIST_REQUEST.pack(os.getpid()), LIST_REPLY.size)
+
+
+def test_a_full_queue_gets_time_to_be_read(queue: ServerQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rounds of housekeeping may follow each other at once, as clients die: what they find full gets its time.
+
+    (With two full rounds enough, whenever they are, the queue is emptied by the second.)
+    """
+    for size in (8192, 8191, 1):
+        queue._queue.send(bytes(size), False, UNKNOWN)
+    monkeypatch.setattr(channel, "FULL_TOO_LONG", 60.0)
+    queue.tend()
+    queue.tend()
+    assert queue._queue.current_messages == 3
+    monkeypatch.setattr(channel, "FULL_TOO_LONG", 0.0)
+    queue.tend()
+    assert queue._queue.current_messages == 0
