@@ -22,7 +22,7 @@ from spectacles.common.directory import process_exists
 from spectacles.common.errors import NoServerError, SpectaclesError
 from spectacles.common.lifecycle import interrupt
 from spectacles.common.limits import kernel_limit
-from spectacles.common.protocol import LIST, LIST_REQUEST, RESERV, RESERV_REQUEST
+from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REQUEST
 from spectacles.q2_msq.gate import ANY as ANY
 from spectacles.q2_msq.gate import FIRST_PID, PATIENCE, PAUSE, Gate
 from spectacles.q2_msq.watch import ClientWatch
@@ -192,6 +192,10 @@ class ServerQueue:
         return self._queue.receive(True, ANY)  # type: ignore[no-any-return]  # blocks
 
     def _create(self, key: int, mode: int) -> sysv_ipc.MessageQueue:
+        # Room for the largest reply; and for another, since the newest that fill half of the queue are kept.
+        for name, least in (("msgmax", LIST_REPLY.size), ("msgmnb", 2 * LIST_REPLY.size)):
+            if (limit := kernel_limit(name)) < least:
+                raise SpectaclesError(f"limite du noyau kernel.{name} trop basse : {limit} octets, il en faut {least}")
         try:
             queue = _open(key, sysv_ipc.IPC_CREAT, mode)
             # Its creator keeps an owner's rights even after giving it away, msgctl(2).

@@ -19,6 +19,7 @@ import sysv_ipc
 
 from spectacles.common.errors import NoServerError, SpectaclesError
 from spectacles.common.lifecycle import interrupt
+from spectacles.common.limits import kernel_limit
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REQUEST
 from spectacles.q2_msq import channel
 from spectacles.q2_msq import gate as gate_module
@@ -412,3 +413,17 @@ def test_a_full_queue_gets_time_to_be_read(queue: ServerQueue, monkeypatch: pyte
     monkeypatch.setattr(channel, "FULL_TOO_LONG", 0.0)
     queue.tend()
     assert queue._queue.current_messages == 0
+
+
+@pytest.mark.parametrize(("name", "value"), [("msgmax", LIST_REPLY.size - 1), ("msgmnb", 2 * LIST_REPLY.size - 1)])
+def test_limits_too_low_for_a_reply(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> None:
+    """A queue that a reply does not fit into is refused at start, in a line that names the limit.
+
+    (With no look at it, each reply fails.)
+    """
+    real = kernel_limit
+    monkeypatch.setattr(channel, "kernel_limit", lambda asked: value if asked == name else real(asked))
+    before = helpers.own_objects()
+    with pytest.raises(SpectaclesError, match=rf"kernel\.{name}.*{value}.*{value + 1}"):
+        make_queue()
+    assert helpers.own_objects() == before
