@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 ANY = -RESERV  # msgrcv(2): the first message of the lowest type up to 2, so never a reply (defect 15)
 FIRST_PID = RESERV + 1  # a reply to PID 1 or 2 would be taken for a request (defect 13)
 CROWD = 100  # messages
-MAX_ASKED = 3  # requests of a kind that one process may have in a full queue, be it impatient
+MAX_ASKED = 3  # requests of a kind that one process may make while the gate is moved once, be it impatient
 PATIENCE = 0.25  # seconds that live clients get to read what fills the queue...
 PATIENCE_IN_A_FLOOD = 0.02  # ...when it was so a moment ago...
 CALM = 1.0  # ...less than this many seconds
@@ -77,6 +77,7 @@ class Gate:
         self.closing = False
         self._waiting: deque[Message] = deque()  # taken out, and not yet back in
         self._inside = 0  # bytes that are back in
+        self._asked: dict[tuple[int, int], int] = {}  # (kind, client) -> requests, since all was last taken out
         self._alive: dict[int, bool] = {}  # client -> whether it can want an answer, while room is being made
         self.flooding: dict[int, float] = {}  # PID -> when it was last seen to ask over and over without reading
         self._evicted_at = float("-inf")
@@ -149,6 +150,7 @@ class Gate:
             try:
                 while True:
                     self._queue.max_size = CLOSED
+                    self._asked = {}
                     kept = self._sort(self.take(0))
                     if sum(len(body) for body, _ in kept) <= spare:
                         break
@@ -202,16 +204,18 @@ class Gate:
     def _sort(self, messages: Iterable[Message]) -> list[Message]:
         """Set requests aside and return the replies worth keeping, the newest of each client and size, in order."""
         replies: dict[tuple[int, int], Message] = {}
-        asked: dict[tuple[int, int], int] = {}  # at this look: who is answered before the next may ask again
+        heard: set[tuple[int, int]] = set()  # at this look: who is answered before the next may ask again
         for body, type_ in messages:
             size = len(body)
             if REQUEST_SIZES.get(type_) == size:
                 client = _PID.unpack_from(body)[0]
-                count = asked[type_, client] = asked.get((type_, client), 0) + 1
-                if count > MAX_ASKED and FIRST_PID <= client <= self._last_pid:
+                request = type_, client
+                self._asked[request] = self._asked.get(request, 0) + 1
+                if self._asked[request] > MAX_ASKED and FIRST_PID <= client <= self._last_pid:
                     self.flooding[client] = time.monotonic()
                     self._alive[client] = False
-                if count == 1 and self._wants(client) and self._set_aside(body, type_):
+                if request not in heard and self._wants(client) and self._set_aside(body, type_):
+                    heard.add(request)
                     continue
             elif type_ >= FIRST_PID and size in REPLY_SIZES and self._wants(type_):
                 place = (size, type_)
@@ -253,6 +257,7 @@ class Gate:
         deadline = time.monotonic() + PUT_BACK_TIMEOUT
         while self._waiting and not self.closing and time.monotonic() < deadline:
             self._queue.max_size = CLOSED
+            self._asked = {}
             self._inside = 0
             replies = self._sort([*self.take(0), *self._waiting])
             if sum(len(body) for body, _ in replies) > self._limit:

@@ -71,7 +71,7 @@ def test_one_request_at_a_time_is_no_flood(
 ) -> None:
     """While the gate waits for live clients to read, workers answer: who then asks again is heard again.
 
-    (With the requests of each client counted from the beginning of make_room() on, the second one is lost.)
+    (With the requests of each client counted from the beginning of make_room() on, one is lost.)
     """
     monkeypatch.setattr(gate_module, "PATIENCE", 60.0)
     readers = fill_with_replies(queue, attack)
@@ -427,3 +427,19 @@ def test_limits_too_low_for_a_reply(monkeypatch: pytest.MonkeyPatch, name: str, 
     with pytest.raises(SpectaclesError, match=rf"kernel\.{name}.*{value}.*{value + 1}"):
         make_queue()
     assert helpers.own_objects() == before
+
+
+def test_a_flood_seen_a_little_at_a_time(queue: ServerQueue, gate: Gate) -> None:
+    """While the gate is moved by a few bytes, no single look finds many requests of one process.
+
+    Its second is heard, as the first may have been answered; by its fourth it floods. (With the requests of each look
+    counted alone it never does, and test_hostile_messages_soak loses requests of honest clients.)
+    """
+    request = (reservation(os.getpid()), RESERV)
+    for _ in range(gate_module.MAX_ASKED):
+        gate._sort([request])
+        assert gate.aside(RESERV) == request
+    assert not gate.floods(os.getpid())
+    gate._sort([request])
+    assert gate.aside(RESERV) == (b"", RESERV)
+    assert gate.floods(os.getpid())
