@@ -19,6 +19,7 @@ from spectacles.common.directory import RunDirectory, claim, process_exists
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, HeldError, SpectaclesError, reason
 from spectacles.common.lifecycle import program
 from spectacles.q1_pipes.channel import NAMES as FIFO_NAMES
+from spectacles.q1_pipes.channel import has_server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,12 +56,15 @@ def main(argv: list[str] | None = None) -> int:
                     print(f"{what} {name} : {outcome}")
                     found += 1
                     left += outcome != REMOVED
-        for name in (*FIFO_NAMES, storage.TEMPORARY_NAME):
-            outcome = _remove_file(directory.fd, name)
-            if outcome:
-                print(f"{os.path.join(options.dir, name)} : {outcome}")
+        served = has_server(directory.fd)  # one in C locks no directory
+        if served:
+            print(f"{options.dir} : un processus y lit les tubes, laissés")
+            found += 1
+            left += 1
+        for name in (*(() if served else FIFO_NAMES), storage.TEMPORARY_NAME):
+            if _remove_file(directory.fd, name):
+                print(f"{os.path.join(options.dir, name)} : {REMOVED}")
                 found += 1
-                left += outcome != REMOVED
     if not found:
         print("Rien à nettoyer")
     return EXIT_FAILED if left else EXIT_DONE
@@ -125,22 +129,11 @@ def _remove_semaphore(name: str) -> str:
     return REMOVED
 
 
-def _remove_file(directory_fd: int, name: str) -> str | None:
+def _remove_file(directory_fd: int, name: str) -> bool:
     with contextlib.suppress(FileNotFoundError):
         status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
         expected = stat.S_ISREG if name == storage.TEMPORARY_NAME else stat.S_ISFIFO
         if expected(status.st_mode) and status.st_uid == os.geteuid():
-            if stat.S_ISFIFO(status.st_mode) and _has_reader(directory_fd, name):
-                return "un processus le lit, laissé"
             os.unlink(name, dir_fd=directory_fd)
-            return REMOVED
-    return None
-
-
-def _has_reader(directory_fd: int, name: str) -> bool:
-    # A server in C holds no lock on the directory, but without a reader this open fails, fifo(7).
-    try:
-        os.close(os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=directory_fd))
-    except OSError:
-        return False
-    return True
+            return True
+    return False

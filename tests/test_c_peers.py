@@ -187,3 +187,32 @@ def test_one_file_for_both(server: helpers.Servers, c_programs: Path, question: 
         left -= 5
         assert guichet.stop() == 0
         assert helpers.places_in_file(directory, 2) == left
+
+
+@pytest.mark.parametrize("question", ["q1_pipes", *helpers.QUEUES])
+def test_not_beside_a_live_server_in_c(server: helpers.Servers, c_programs: Path, question: str) -> None:
+    """A server in C claims nothing of ours, but answers: ours is refused, with the code for it, and takes nothing away.
+
+    (Without _who_answers() both serve one queue in questions 3 and 4, each from its own table: seats are sold twice.)
+    """
+    names = helpers.fresh_names(question)
+    c_server = server(question, names=names, command=[str(c_programs / C_SERVERS[question])])
+    done = helpers.run(helpers.server_command(question, "--dir", str(c_server.directory), *names))
+    assert done.returncode == 3, done
+    assert "Serveur UP" not in done.stdout
+    assert c_server.client("reserve", "0", "1").returncode == 0
+    assert c_server.stop() == 0
+
+
+def test_what_a_dead_server_left_is_taken_over(server: helpers.Servers, queue_question: str, directory: Path) -> None:
+    """The queue of a killed server is no live server's: its successor serves it, and keeps nothing of its question.
+
+    (Without the housekeeping that takes replies to the server itself, one stays.)
+    """
+    names = helpers.fresh_names(queue_question)
+    server(queue_question, directory=directory, names=names).kill()
+    second = server(queue_question, directory=directory, names=names)
+    assert "reprise" in second.output
+    assert second.client("list").returncode == 0
+    helpers.eventually(lambda: helpers.in_queue(second)[0] == 0, "nothing left in the queue")
+    assert second.stop() == 0

@@ -25,7 +25,7 @@ import stat
 import time
 
 from spectacles.common import log
-from spectacles.common.errors import NoServerError, SpectaclesError, reason
+from spectacles.common.errors import HeldError, NoServerError, SpectaclesError, reason
 from spectacles.common.protocol import LIST, PIPE_BOOL, PIPE_INT, RESERV
 
 TYPE_CHECKING = False
@@ -41,6 +41,7 @@ PIPES = {
     RESERV: (("tub1_reservation", "tub2_reservation"), "tub3_reservation"),
 }
 NAMES = tuple(name for inputs, output in PIPES.values() for name in (*inputs, output))
+FIRST = "tub1_view"
 SESSION = "tub2_view"
 SILENCE = 0.05  # seconds after which a server has answered all it was asked
 LAST_PROBE = -(2**30) - 1  # a consultation of -2**31 up to this is a probe
@@ -50,6 +51,18 @@ RETRY = 0.01  # seconds between two tries of a lock that has no deadline of its 
 
 class StoppedError(Exception):
     """Carries a child out of a blocked read when it is asked to stop."""
+
+
+def has_server(directory_fd: int) -> bool:
+    """Say whether a process reads what clients ask in the FIFOs of this directory, whoever it is."""
+    try:
+        fd = os.open(FIRST, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+    except OSError:  # ENXIO without a reader, fifo(7)
+        return False
+    try:
+        return stat.S_ISFIFO(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
 
 
 class ServerPipes:
@@ -208,6 +221,8 @@ class ServerPipes:
                 os.rename(name, aside, src_dir_fd=directory, dst_dir_fd=directory)
             elif status.st_uid != os.geteuid():
                 raise PermissionError(errno.EPERM, "ce tube est à un autre utilisateur", name)
+            elif not self._fds and name == FIRST and has_server(directory):  # in C, say: it locks no directory
+                raise HeldError(f"{self._directory.path}/{name} : un autre serveur le lit ; choisissez un autre --dir")
         with contextlib.suppress(FileExistsError):
             os.mkfifo(name, self._mode, dir_fd=directory)
         fd = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)

@@ -13,13 +13,15 @@ import math
 import mmap
 import os
 import signal
+import struct
 import time
 from functools import partial
 
 import sysv_ipc
 
+from spectacles.common import log
 from spectacles.common.directory import process_exists
-from spectacles.common.errors import NoServerError, SpectaclesError
+from spectacles.common.errors import HeldError, NoServerError, SpectaclesError
 from spectacles.common.lifecycle import interrupt
 from spectacles.common.limits import kernel_limit
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REQUEST
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 FAIRNESS = 8  # consultations that ANY takes in a row before it looks for a reservation
 FULL_TOO_LONG = 0.2  # seconds, less than between two rounds of housekeeping
+ANSWER_TIMEOUT = 0.1  # seconds in which a live server would have answered
 DRAIN_TIMEOUT = 0.2  # seconds that clients get, when the server stops, to fetch what it has sent them
 
 
@@ -53,11 +56,27 @@ def _is_gone(error: Exception) -> bool:
     return isinstance(error, sysv_ipc.ExistentialError) or getattr(error, "errno", 0) in (errno.EINVAL, errno.EIDRM)
 
 
+def _who_answers(queue: sysv_ipc.MessageQueue) -> int | None:
+    """Ask for the table, as a client, and return the PID of the server that answers, None if there is none. Blocks."""
+    own = os.getpid()
+    with contextlib.suppress(sysv_ipc.BusyError):
+        while True:
+            queue.receive(False, own)  # to a dead process that had this PID (defect 12)
+    with contextlib.suppress(sysv_ipc.BusyError):  # full: of nobody's replies, or of what nobody answers
+        queue.send(LIST_REQUEST.pack(own), False, LIST)
+    deadline = time.monotonic() + ANSWER_TIMEOUT
+    while time.monotonic() < deadline:
+        with contextlib.suppress(sysv_ipc.BusyError, struct.error):
+            return int(LIST_REPLY.unpack(queue.receive(False, own)[0])[0])
+        time.sleep(PAUSE)
+    return None  # a worker will answer the request, and housekeeping take the reply: see Gate.is_full()
+
+
 class ServerQueue:
     """The server's end. A context manager that creates the queue, or takes over a dead server's, and removes it.
 
     key: System V key, claimed for this server. mode: rights. One instance serves all children or threads.
-    Raises HeldError when a live server has the key, SpectaclesError when the queue is another user's.
+    Raises HeldError when a live server has the key, or answers in the queue; SpectaclesError when it is another user's.
     """
 
     def __init__(self, server: Server, key: int, mode: int) -> None:
@@ -197,11 +216,16 @@ class ServerQueue:
             if (limit := kernel_limit(name)) < least:
                 raise SpectaclesError(f"limite du noyau kernel.{name} trop basse : {limit} octets, il en faut {least}")
         try:
+            with contextlib.suppress(sysv_ipc.ExistentialError):
+                return _open(key, sysv_ipc.IPC_CREX, mode)
             queue = _open(key, sysv_ipc.IPC_CREAT, mode)
             # Its creator keeps an owner's rights even after giving it away, msgctl(2).
             if (queue.uid, queue.cuid) != (os.geteuid(), os.geteuid()):
                 raise sysv_ipc.PermissionsError
+            if server := _who_answers(queue):  # in C, say: it claims no key
+                raise HeldError(f"file {key:#x} : le processus {server} y répond déjà ; choisissez une autre --key")
             queue.mode = mode
+            log.warning("[INFO] file %#x laissée par un serveur mort, reprise", key)
         except sysv_ipc.PermissionsError:
             raise SpectaclesError(f"file {key:#x} : à un autre utilisateur ; choisissez une autre --key") from None
         except (sysv_ipc.Error, OSError, ValueError) as error:

@@ -21,6 +21,7 @@ from spectacles.common.errors import NoServerError, SpectaclesError
 from spectacles.common.lifecycle import interrupt
 from spectacles.common.limits import kernel_limit
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REQUEST
+from spectacles.common.spectacle import TABLE_SIZE
 from spectacles.q2_msq import channel
 from spectacles.q2_msq import gate as gate_module
 from spectacles.q2_msq.channel import ClientQueue, ServerQueue
@@ -443,3 +444,15 @@ def test_a_flood_seen_a_little_at_a_time(queue: ServerQueue, gate: Gate) -> None
     gate._sort([request])
     assert gate.aside(RESERV) == (b"", RESERV)
     assert gate.floods(os.getpid())
+
+
+def test_a_stale_reply_is_no_server() -> None:
+    """A queue that a dead server has left, with a reply to a dead process that had this PID, is taken over.
+
+    (With the reply not thrown away first, it is taken for an answer, and the start refused.)
+    """
+    key = helpers.fresh_key()
+    left = sysv_ipc.MessageQueue(key, sysv_ipc.IPC_CREX, mode=0o600)
+    left.send(LIST_REPLY.pack(4321, bytes(TABLE_SIZE)), False, os.getpid())
+    with ServerQueue(cast(Any, SimpleNamespace(claim=lambda *_: None)), key, 0o600):
+        pass
