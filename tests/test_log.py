@@ -8,8 +8,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from spectacles.common import log
 from tests import helpers
@@ -122,15 +120,6 @@ def test_symbolic_link_is_refused(logs: int, tmp_path: Path) -> None:
         log.start(logs, "essai", "info")
     os.close(logs)
     assert not (tmp_path / "ailleurs").exists()
-
-
-@given(st.text(max_size=40))
-def test_control_characters_are_escaped(text: str) -> None:
-    """What a client sends cannot drive a terminal or fake a line; what can be printed stays."""
-    safe = log.printable(text)
-    assert safe.isprintable()
-    if text.isprintable():
-        assert safe == text
 
 
 def test_no_line_is_faked(logs: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from spectacles.common.spectacle import (
     encode_text,
     pack_table,
 )
+from spectacles.common.text import has_control
 
 FILE_NAME = "spectacles.toml"
 TOO_MANY = "?"  # what csv calls the values beyond the last column
@@ -117,7 +118,7 @@ def _text(where: str, entry: dict[str, object], name: str, size: int) -> str:
     text = str(value or "").strip()
     if not text:
         raise UsageError(f"{where} : « {name} » manque")
-    if not text.isprintable():
+    if has_control(text):
         raise UsageError(f"{where} : « {name} » contient un caractère de contrôle")
     if encode_text(text, size) != text.encode():
         raise UsageError(f"{where} : « {name} » dépasse {size - 1} octets en UTF-8")

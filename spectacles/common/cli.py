@@ -15,8 +15,8 @@ import sys
 from spectacles import __version__
 from spectacles.common import addresses
 from spectacles.common.errors import EXIT_USAGE, NoServerError, reason
-from spectacles.common.log import printable
 from spectacles.common.spectacle import INT_MAX
+from spectacles.common.text import has_control, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _semaphore_name(text: str) -> str:
         or len(text) < 2
         or "/" in text[1:]
         or len(text) > 250
-        or not text.isprintable()
+        or has_control(text)
         or " " in text
     ):
         raise argparse.ArgumentTypeError(f"« {text} » : une barre oblique puis un nom sans barre oblique")

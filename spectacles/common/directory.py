@@ -165,7 +165,10 @@ class RunDirectory:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # The last holder may have removed the file between our open and our lock.
                 if os.path.samestat(os.fstat(self._lock_fd), os.stat(LOCK_NAME, dir_fd=self.fd)):
-                    self.objects = {what: set(names.split()) for what, names in self._read().items() if what in OBJECTS}
+                    # At spaces only: a no-break space may be part of a name.
+                    self.objects = {
+                        what: set(names.split(" ")) - {""} for what, names in self._read().items() if what in OBJECTS
+                    }
                     return
             except BlockingIOError:
                 record = self._read()

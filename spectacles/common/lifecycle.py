@@ -18,6 +18,7 @@ import traceback
 from spectacles.common import addresses, log, storage
 from spectacles.common.directory import OBJECTS, RunDirectory, claim
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SpectaclesError, reason
+from spectacles.common.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ def program(main: Callable[[list[str] | None], int | None]) -> Program:
             message = f"erreur interne, à signaler : {type(error).__name__}: {error}"
             message, code = f"{message} ({os.path.basename(where.filename)}:{where.lineno})", EXIT_FAILED
         with contextlib.suppress(OSError):
-            print(f"{_name_of(main)} : {log.printable(message)}", file=sys.stderr, flush=True)
+            print(f"{_name_of(main)} : {printable(message)}", file=sys.stderr, flush=True)
         return code
 
     run.__doc__ = main.__doc__

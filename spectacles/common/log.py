@@ -15,6 +15,8 @@ import stat
 import sys
 import traceback
 
+from spectacles.common.text import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,13 +66,9 @@ def exception(message: str, *args: object) -> None:
     logger.error(message + " : %s: %s%s", *args, kind.__name__ if kind else "?", value, where)
 
 
-def printable(text: str) -> str:
-    """Return `text` with its control characters escaped: what a client sends cannot drive a terminal or fake a line."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        # What a client sends cannot drive a terminal or fake a line.
         return printable(super().format(record))
 
 
