@@ -14,7 +14,7 @@ import posix_ipc
 import sysv_ipc
 
 from spectacles.common import log
-from spectacles.common.errors import HeldError, SpectaclesError
+from spectacles.common.errors import HeldError, SpectaclesError, reason
 from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
 
 TYPE_CHECKING = False
@@ -95,7 +95,7 @@ def _create_memory(key: int, mode: int) -> sysv_ipc.SharedMemory:
     try:
         return sysv_ipc.SharedMemory(key, sysv_ipc.IPC_CREX, mode=mode, size=TABLE_SIZE)
     except (sysv_ipc.Error, OSError, ValueError) as error:
-        raise SpectaclesError(f"mémoire partagée {key:#x} : {error}") from error
+        raise SpectaclesError(f"mémoire partagée {key:#x} : {reason(error)}") from error
 
 
 def _remove_memory(memory: sysv_ipc.SharedMemory) -> None:
@@ -116,7 +116,7 @@ def _create_semaphore(name: str, mode: int) -> posix_ipc.Semaphore:
         semaphore = posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=mode, initial_value=1)
         os.chmod(path, mode)  # sem_open(3) applies the umask
     except (posix_ipc.Error, OSError, ValueError) as error:
-        raise SpectaclesError(f"sémaphore {name} : {error}") from error
+        raise SpectaclesError(f"sémaphore {name} : {reason(error)}") from error
     return semaphore
 
 

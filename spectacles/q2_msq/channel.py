@@ -21,7 +21,7 @@ import sysv_ipc
 
 from spectacles.common import log
 from spectacles.common.directory import process_exists
-from spectacles.common.errors import HeldError, NoServerError, SpectaclesError
+from spectacles.common.errors import HeldError, NoServerError, SpectaclesError, reason
 from spectacles.common.lifecycle import interrupt
 from spectacles.common.limits import kernel_limit
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REQUEST
@@ -229,7 +229,7 @@ class ServerQueue:
         except sysv_ipc.PermissionsError:
             raise SpectaclesError(f"file {key:#x} : à un autre utilisateur ; choisissez une autre --key") from None
         except (sysv_ipc.Error, OSError, ValueError) as error:
-            raise SpectaclesError(f"file {key:#x} : {error}") from error
+            raise SpectaclesError(f"file {key:#x} : {reason(error)}") from error
         return queue
 
     def _drain(self) -> None:
