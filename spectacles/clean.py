@@ -15,6 +15,7 @@ import posix_ipc
 import sysv_ipc
 
 from spectacles.common import cli, storage
+from spectacles.common.addresses import c_key
 from spectacles.common.directory import RunDirectory, claim, process_exists
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, HeldError, SpectaclesError, reason
 from spectacles.common.lifecycle import program
@@ -95,13 +96,13 @@ def _try(what: str, name: str, remove: Callable[[str], str | None], *, noted: bo
 
 
 def _last_user(name: str) -> int | None:
-    queue = sysv_ipc.MessageQueue(int(name, 0))
+    queue = sysv_ipc.MessageQueue(c_key(int(name, 0)))
     last = (queue.last_send_pid, queue.last_receive_pid)
     return next((pid for pid in last if pid > 0 and process_exists(pid)), None)
 
 
 def _remove_queue(name: str) -> str:
-    queue = sysv_ipc.MessageQueue(int(name, 0))
+    queue = sysv_ipc.MessageQueue(c_key(int(name, 0)))
     if queue.uid != os.geteuid():
         return FOREIGN
     queue.remove()
@@ -109,7 +110,7 @@ def _remove_queue(name: str) -> str:
 
 
 def _remove_memory(name: str) -> str:
-    memory = sysv_ipc.SharedMemory(int(name, 0), size=0)
+    memory = sysv_ipc.SharedMemory(c_key(int(name, 0)), size=0)
     try:
         if memory.uid != os.geteuid():
             return FOREIGN

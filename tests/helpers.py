@@ -52,6 +52,11 @@ def fresh_key() -> int:
     return RUN << 16 | next(_counter)
 
 
+def fresh_high_key() -> int:
+    """Return such a key with its highest bit set: negative as a C int."""
+    return fresh_key() | 1 << 31
+
+
 def fresh_semaphore() -> str:
     """Return a semaphore name that nobody else has, and that this run answers for."""
     return f"/spectacles-test-{RUN_NAME}-{next(_counter)}"
@@ -91,7 +96,7 @@ def own_objects() -> set[str]:
     for kind in ("msg", "shm", "sem"):
         for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]:
             key = int(line.split()[0]) & 0xFFFFFFFF
-            if key >> 16 == RUN or key in _derived_keys:
+            if key >> 16 & 0x7FFF == RUN or key in _derived_keys:
                 found.add(f"{kind} {key:#x}")
     for path in Path("/dev/shm").glob("sem.*"):
         if path.name.startswith(f"sem.spectacles-test-{RUN_NAME}-") or path.name in _derived_semaphores:
@@ -344,7 +349,7 @@ def request_waits(server: ServerProcess) -> bool:
 
 def in_queue(server: ServerProcess) -> tuple[int, int]:
     """Return how many messages lie in the queue of `server`, and how many bytes."""
-    key = int(server.options[server.options.index("--key") + 1], 0)
+    key = int(server.options[server.options.index("--key") + 1], 0) & 0xFFFFFFFF
     for line in Path("/proc/sysvipc/msg").read_text().splitlines()[1:]:
         fields = line.split()
         if int(fields[0]) & 0xFFFFFFFF == key:

@@ -1,4 +1,8 @@
-"""Where the kernel objects of a server are found: names given, or derived from the run directory by ftok(3)."""
+"""Where the kernel objects of a server are found: names given, or derived from the run directory by ftok(3).
+
+A System V key is 32 bits. Here it is a number above 0, as `ipcs` and our messages print it in hexadecimal: one key has
+one name, whether somebody typed 0xfffffffb or, as C prints a key_t, -5.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,12 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 PROJECT_MSQ, PROJECT_SHM, PROJECT_SEM = 42, 43, 44  # second arguments of ftok(3); 42 is the original's
+KEY_MASK = 0xFFFFFFFF
+
+
+def c_key(key: int) -> int:
+    """Return `key` (1 to 2**32 - 1) as the C int that a key_t is, -2**31 to 2**31 - 1: what the bindings are given."""
+    return key - 2**32 if key >= 2**31 else key
 
 
 def directory_key(path: str, project: int) -> int:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 5000
 DEFAULT_TIMEOUT = 5.0
 MAX_DIGITS = 100
+SEMAPHORE_NAME_MAX = 251  # bytes: NAME_MAX without the "sem." of glibc; musl has no prefix, and the same limit
 LEVELS = ("debug", "info", "warning", "error")
 
 _FRENCH = {
@@ -105,6 +106,14 @@ def c_int(text: str) -> int:
     return integer(-INT_MAX - 1, INT_MAX)(text)
 
 
+def key(text: str) -> int:
+    """Convert a System V key, 32 bits with or without a sign, to a number of addresses. For argparse."""
+    value = integer(-INT_MAX - 1, addresses.KEY_MASK)(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("0 est IPC_PRIVATE, que personne d'autre ne peut ouvrir : une autre clef")
+    return value & addresses.KEY_MASK
+
+
 def _octal(text: str) -> int:
     try:
         value = int(text, 8)
@@ -116,15 +125,13 @@ def _octal(text: str) -> int:
 
 
 def _semaphore_name(text: str) -> str:
-    if (
-        not text.startswith("/")
-        or len(text) < 2
-        or "/" in text[1:]
-        or len(text) > 250
-        or has_control(text)
-        or " " in text
-    ):
-        raise argparse.ArgumentTypeError(f"« {text} » : une barre oblique puis un nom sans barre oblique")
+    name = text[1:]
+    if text[:1] != "/" or name in ("", ".", "..") or "/" in name or " " in name or has_control(name):
+        raise argparse.ArgumentTypeError(f"« {text} » : une barre oblique puis un nom sans barre oblique ni espace")
+    if (size := len(name.encode())) > SEMAPHORE_NAME_MAX:
+        raise argparse.ArgumentTypeError(
+            f"« {text[:20]}… » : {size} octets en UTF-8 après la barre, le système en permet {SEMAPHORE_NAME_MAX}"
+        )
     return text
 
 
@@ -152,7 +159,6 @@ def add_directory(parser: argparse.ArgumentParser) -> None:
 
 def add_addresses(parser: argparse.ArgumentParser) -> None:
     """Add the names of the kernel objects of questions 1 to 4."""
-    key = integer(1, INT_MAX)
     parser.add_argument("--key", type=key, metavar="CLEF", help="clef de la file de messages (ftok(DIR, 42))")
     parser.add_argument("--shm-key", type=key, metavar="CLEF", help="clef de la mémoire partagée (ftok(DIR, 43))")
     parser.add_argument("--sem-name", type=_semaphore_name, metavar="/NOM", help="nom du sémaphore (d'après DIR)")

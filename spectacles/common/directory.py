@@ -21,6 +21,7 @@ LOGS_NAME = "logs"
 OBJECTS = ("key", "shm-key", "sem-name")  # kinds of kernel objects, called as on the command line
 LOCK_TIMEOUT = 3.0  # seconds that the children of a server just killed get to die
 RETRY = 0.02  # seconds between two tries
+ADDRESS_MAX = 108  # bytes, unix(7); a semaphore may have a longer name
 
 
 def process_exists(pid: int) -> bool:
@@ -51,7 +52,11 @@ def claim(name: str) -> socket.socket:
     who bound it. Names are per IPC namespace, as the objects they stand for. Raises HeldError, with the holder's PID.
     """
     namespace = os.readlink("/proc/self/ns/ipc")
-    address = f"\0spectacles/{namespace}/{name}"
+    address = os.fsencode(f"\0spectacles/{namespace}/{name}")
+    if len(address) > ADDRESS_MAX:
+        import hashlib  # here: hardly any name is so long
+
+        address = os.fsencode(f"\0spectacles/{namespace}/{hashlib.sha256(name.encode()).hexdigest()}")
     holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         holder.bind(address)

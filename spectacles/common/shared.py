@@ -14,6 +14,7 @@ import posix_ipc
 import sysv_ipc
 
 from spectacles.common import log
+from spectacles.common.addresses import c_key
 from spectacles.common.errors import HeldError, SpectaclesError, reason
 from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
 
@@ -77,7 +78,7 @@ class SharedTable(SpectacleTable):
 def _create_memory(key: int, mode: int) -> sysv_ipc.SharedMemory:
     with contextlib.suppress(sysv_ipc.ExistentialError):
         try:
-            left = sysv_ipc.SharedMemory(key, size=0)
+            left = sysv_ipc.SharedMemory(c_key(key), size=0)
         except sysv_ipc.PermissionsError as error:
             raise _foreign(f"mémoire partagée {key:#x}", "--shm-key") from error
         try:
@@ -93,7 +94,7 @@ def _create_memory(key: int, mode: int) -> sysv_ipc.SharedMemory:
         finally:
             left.detach()
     try:
-        return sysv_ipc.SharedMemory(key, sysv_ipc.IPC_CREX, mode=mode, size=TABLE_SIZE)
+        return sysv_ipc.SharedMemory(c_key(key), sysv_ipc.IPC_CREX, mode=mode, size=TABLE_SIZE)
     except (sysv_ipc.Error, OSError, ValueError) as error:
         raise SpectaclesError(f"mémoire partagée {key:#x} : {reason(error)}") from error
 

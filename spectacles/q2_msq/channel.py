@@ -20,6 +20,7 @@ from functools import partial
 import sysv_ipc
 
 from spectacles.common import log
+from spectacles.common.addresses import c_key
 from spectacles.common.directory import process_exists
 from spectacles.common.errors import HeldError, NoServerError, SpectaclesError, reason
 from spectacles.common.lifecycle import interrupt
@@ -48,7 +49,7 @@ DRAIN_TIMEOUT = 0.2  # seconds that clients get, when the server stops, to fetch
 
 def _open(key: int, flags: int, mode: int) -> sysv_ipc.MessageQueue:
     # A message larger than the buffer stays at the head of its type for ever (defect 14): take any that can exist.
-    return sysv_ipc.MessageQueue(key, flags, mode=mode, max_message_size=kernel_limit("msgmax"))
+    return sysv_ipc.MessageQueue(c_key(key), flags, mode=mode, max_message_size=kernel_limit("msgmax"))
 
 
 def _is_gone(error: Exception) -> bool:

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 
 from spectacles.common import cli
 from spectacles.common.errors import EXIT_USAGE, NoServerError
-from spectacles.common.spectacle import INT_MAX
 
 OPTIONS = [
     "--dir", "--key", "--shm-key", "--sem-name", "--mode", "--log-level", "--no-fsync", "--timeout", "--json", "--host",
     "--port", "--max-clients", "--idle-timeout", "list", "consult", "reserve", "--", "-", "--dir=", "-1", "0", "0x10",
     "1e9", "nan", "inf", "0600", "07777", "/name", "/a/b", "²", "١", str(2**31), str(-(2**31) - 1), "--ke", "--tls",
     "--mode=07777", "--mode=0000", "--mode=0640", "--key=0", "--key=0x7fffffff", "--key=99999999999", "--sem-name=/a/b",
+    "--key=-1", "--key=0xffffffff", "--shm-key=-0x80000000",
 ]  # fmt: skip
 WORDS = st.one_of(st.sampled_from(OPTIONS), st.text(st.characters(exclude_characters="\0"), max_size=8))
 
@@ -46,7 +46,7 @@ def test_servers(arguments: list[str]) -> None:
     cli.add_max_threads(parser)
     options = understood(parser, arguments, server=True)
     if options is not None:
-        assert all(key is None or 1 <= key <= INT_MAX for key in (options.key, options.shm_key))
+        assert all(key is None or 1 <= key < 2**32 for key in (options.key, options.shm_key))
         assert options.mode & ~0o666 == 0
         assert options.mode & 0o600 == 0o600
         assert options.sem_name is None or "/" not in options.sem_name[1:]

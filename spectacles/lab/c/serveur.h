@@ -85,7 +85,7 @@ static inline Options server_options(int argc, char **argv) {
 static struct {
     pid_t owner, children[2];
     int shmid, nchildren;
-    char sem_name[64];
+    char sem_name[NAME_MAX];
 } shared = {.shmid = -1};
 
 static inline void destroy_shared(void) {

@@ -167,7 +167,7 @@ static inline void put_json_show(int index, const Spectacle *s) {
 typedef struct {
     const char *dir, *host;
     FILE *latencies;
-    char sem_name[64];
+    char sem_name[NAME_MAX];
     key_t key, shm_key;
     int port, show, seats;
     long count;
@@ -220,7 +220,10 @@ static inline Options parse_options(int argc, char **argv) {
         OPTION("--dir", o.dir = v;)
         OPTION("--key", o.key = (key_t)parse_long(v, INT_MIN, UINT_MAX);)
         OPTION("--shm-key", o.shm_key = (key_t)parse_long(v, INT_MIN, UINT_MAX);)
-        OPTION("--sem-name", snprintf(o.sem_name, sizeof o.sem_name, "%s", v);)
+        OPTION("--sem-name", {
+            if (snprintf(o.sem_name, sizeof o.sem_name, "%s", v) >= (int)sizeof o.sem_name)
+                refuse("nom de sémaphore trop long : %s", v);
+        })
         OPTION("--host", o.host = v;)
         OPTION("--port", o.port = (int)parse_long(v, 0, 65535);)
         OPTION("--show", o.show = parse_int(v);)
