@@ -39,7 +39,7 @@ def test_servers_and_clients(
     """A key above 0x7fffffff serves clients in Python and in C, is printed and claimed as one, and is cleaned up."""
     write = WRITTEN[form]
     key, shm_key = helpers.fresh_high_key(), helpers.fresh_high_key()
-    written = [f"--key={write(key)}", f"--shm-key={write(shm_key)}", "--sem-name", helpers.fresh_semaphore()]
+    written = ["--key", write(key), "--shm-key", write(shm_key), "--sem-name", helpers.fresh_semaphore()]
     plain = ["--key", hex(key), "--shm-key", hex(shm_key)]
     guichet = server(question, directory=directory, names=[*plain, *written])  # the last one counts
     uses = {"q1_pipes": f"shm-key {shm_key:#x}", "q2_msq": f"key {key:#x}, shm-key {shm_key:#x}"}
@@ -48,7 +48,7 @@ def test_servers_and_clients(
     if question != "q1_pipes":
         there = ["--dir", str(directory), "--key", write(key)]
         assert helpers.run([c_programs / "q2_client", *there, "reserve", "0", "1"]).returncode == 0
-    other = [*written[:2], "--sem-name", helpers.fresh_semaphore()]
+    other = [*written[:4], "--sem-name", helpers.fresh_semaphore()]
     second = helpers.run(helpers.server_command(question, "--dir", str(directory.parent / "d2"), *other))
     assert second.returncode == 3, second
     assert hex(shm_key if question == "q1_pipes" else key) in helpers.one_line(second)

@@ -29,40 +29,59 @@ MAX_DIGITS = 100
 SEMAPHORE_NAME_MAX = 251  # bytes: NAME_MAX without the "sem." of glibc; musl has no prefix, and the same limit
 LEVELS = ("debug", "info", "warning", "error")
 
-_FRENCH = {
-    "usage: ": "usage : ",
-    "options": "options\u00a0",  # argparse adds the colon, which French sets off
-    "positional arguments": "arguments\u00a0",
-    "show this help message and exit": "affiche cette aide et quitte",
-    "unrecognized arguments: %s": "arguments inconnus : %s",
-    "the following arguments are required: %s": "il manque : %s",
-    "argument %(argument_name)s: %(message)s": "%(argument_name)s : %(message)s",
-    "invalid choice: %(value)r (choose from %(choices)s)": "choix invalide : « %(value)s » (parmi %(choices)s)",
-    "invalid %(type)s value: %(value)r": "valeur invalide : « %(value)s »",
-    "expected one argument": "une valeur attendue",
-    "expected at least one argument": "au moins une valeur attendue",
-    "not allowed with argument %s": "incompatible avec %s",
-    "one of the arguments %s is required": "il faut l'un de : %s",
-    "ambiguous option: %(option)s could match %(matches)s": "option ambiguë : %(option)s (%(matches)s)",
-    "ignored explicit argument %r": "valeur inattendue : %r",
-}
+# What argparse says of a command line, and what we say instead.
+_FRENCH = tuple(
+    (re.compile(english, re.DOTALL), french)
+    for english, french in (
+        (r"unrecognized arguments: (.*)", "arguments inconnus : {0}"),
+        (r"the following arguments are required: (.*)", "il manque : {0}"),
+        (r"one of the arguments (.*) is required", "il faut l'un de : {0}"),
+        (r"ambiguous option: (.*) could match (.*)", "option ambiguë : {0} ({1})"),
+        (r"expected one argument", "une valeur attendue"),
+        (r"expected at most one argument", "une valeur au plus attendue"),
+        (r"expected at least one argument", "au moins une valeur attendue"),
+        (r"expected (\d+) arguments?", "{0} valeurs attendues"),
+        (r"not allowed with argument (.*)", "incompatible avec {0}"),
+        (r"ignored explicit argument ['\"](.*)['\"]", "aucune valeur attendue, pas « {0} »"),
+        (r"invalid choice: ['\"](.*)['\"] \(choose from (.*)\)", "choix invalide : « {0} » (parmi {1})"),
+        (r"invalid \S+ value: ['\"](.*)['\"]", "valeur invalide : « {0} »"),
+    )
+)
+
+
+def _in_french(message: str) -> str:
+    about = re.fullmatch(r"argument ([^:]+): (.*)", message, re.DOTALL)
+    if about:
+        return f"{about[1]} : {_in_french(about[2])}"
+    for english, french in _FRENCH:
+        if found := english.fullmatch(message):
+            return french.format(*found.groups())
+    return message
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def add_usage(self, usage, actions, groups, prefix=None):  # type: ignore[no-untyped-def]
+        super().add_usage(usage, actions, groups, "usage : " if prefix is None else prefix)
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse in French, whose errors are one line and exit code 2."""
+    """argparse in French, whose errors are one line and exit code 2.
+
+    By what a subclass may change, and by translating its messages: a program that runs a server in it, and has a
+    command line of its own, finds argparse as it was.
+    """
 
     def __init__(self, **kwargs: object) -> None:
-        # argparse takes every text through this hook, meant for gettext.
-        argparse._ = lambda text: _FRENCH.get(text, text)  # type: ignore[attr-defined]
-        super().__init__(
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-            **kwargs,  # type: ignore[arg-type]
-        )
+        super().__init__(formatter_class=_Formatter, allow_abbrev=False, add_help=False, **kwargs)  # type: ignore[arg-type]
+        # argparse adds the colon, which French sets off.
+        self._positionals.title, self._optionals.title = "arguments\u00a0", "options\u00a0"
+        # What begins so is a value, not an option: -0x5 too.
+        self._negative_number_matcher = re.compile(r"-(0x[0-9a-f]+|\d+|\d*\.\d+)$", re.ASCII | re.IGNORECASE)
+        self.add_argument("-h", "--help", action="help", default=argparse.SUPPRESS, help="affiche cette aide et quitte")
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with code 2."""
-        self.exit(EXIT_USAGE, f"{self.prog} : {printable(message)} (--help pour l'aide)\n")
+        self.exit(EXIT_USAGE, f"{self.prog} : {printable(_in_french(message))} (--help pour l'aide)\n")
 
 
 def parse_integer(text: str) -> int | None:

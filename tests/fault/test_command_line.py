@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from argparse import Namespace
+from pathlib import Path
 
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, given, settings
 
 from spectacles.common import cli
 from spectacles.common.errors import EXIT_USAGE, NoServerError
+from tests import helpers
 
 OPTIONS = [
     "--dir", "--key", "--shm-key", "--sem-name", "--mode", "--log-level", "--no-fsync", "--timeout", "--json", "--host",
@@ -79,3 +82,29 @@ def test_numbers(number: int) -> None:
             assert options.show == number
         else:
             assert options is None
+
+
+EMBEDDING = """
+import argparse, sys
+from spectacles.common import cli
+host = argparse.ArgumentParser(prog="host", exit_on_error=False)
+host.add_argument("--n", type=int)
+before = host.format_help(), argparse._
+for words in (["--nope"], ["--help"], ["--mode", "x"], []):
+    try:
+        cli.parse_server(cli.server_parser("q1_pipes", ""), words)
+    except SystemExit:
+        pass
+assert (host.format_help(), argparse._) == before
+assert "usage: host" in before[0] and "show this help message" in before[0]
+host.parse_args(["--n", "x"])
+"""
+
+
+def test_a_program_that_embeds_a_server_keeps_its_argparse(tmp_path: Path) -> None:
+    """Its own help and errors stay English. (With argparse._ set for ours, as it was, all of it is French.)"""
+    done = helpers.run([sys.executable, "-c", EMBEDDING], cwd=tmp_path)
+    assert "argument --n: invalid int value: 'x'" in done.stderr
+    assert "usage : " in done.stdout
+    assert "usage: " not in done.stdout
+    assert list(tmp_path.iterdir()) == []
