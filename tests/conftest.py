@@ -19,7 +19,9 @@ from tests import helpers
 
 SETTLE = 5.0  # seconds that processes and objects get to disappear after a test
 
-# Every program that a test starts inherits these.
+# Every program that a test starts inherits these, and signals as a shell gives them in the foreground: the suite may
+# itself be the background job of a script, which has SIGINT ignored.
+helpers.signals_as_in_the_foreground()
 os.environ[helpers.MARKER] = helpers.RUN_NAME
 os.environ["PYTHONPATH"] = str(helpers.ROOT)
 for variable in ("SPECTACLES_DIR", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from spectacles.common import addresses
@@ -74,7 +74,7 @@ def register_directory(path: str | Path) -> None:
     for project in range(addresses.PROJECT_MSQ, addresses.PROJECT_SEM + 1):
         key = addresses.directory_key(str(path), project)
         _derived_keys.add(key)
-        _derived_semaphores.update((f"sem.spectacles-{key:x}", f"sem.spectacles-c-{key:08x}"))
+        _derived_semaphores.update((f"spectacles-{key:x}", f"spectacles-c-{key:08x}"))
 
 
 def free_port() -> int:
@@ -91,15 +91,19 @@ def free_port() -> int:
 
 
 def own_objects() -> set[str]:
-    """Return the kernel objects of this run, as "msg 0x...", "shm 0x...", "sem 0x..." and "/dev/shm/sem.NAME"."""
+    """Return the kernel objects of this run, as "msg 0x...", "shm 0x...", "sem 0x..." and "/dev/shm/sem.NAME".
+
+    A semaphore may also lie where musl puts it, as "/dev/shm/NAME".
+    """
     found = set()
     for kind in ("msg", "shm", "sem"):
         for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]:
             key = int(line.split()[0]) & 0xFFFFFFFF
             if key >> 16 & 0x7FFF == RUN or key in _derived_keys:
                 found.add(f"{kind} {key:#x}")
-    for path in Path("/dev/shm").glob("sem.*"):
-        if path.name.startswith(f"sem.spectacles-test-{RUN_NAME}-") or path.name in _derived_semaphores:
+    for path in Path("/dev/shm").iterdir():
+        name = path.name.removeprefix("sem.")
+        if name.startswith(f"spectacles-test-{RUN_NAME}-") or name in _derived_semaphores:
             found.add(str(path))
     return found
 
@@ -238,6 +242,44 @@ class Servers:
             killed = killed or server.process.returncode == -signal.SIGKILL
         if killed:
             remove_objects(own_objects())
+
+
+# Becomes a program that inherits ignored and blocked signals, as from nohup(1), a script's background job, a JVM.
+_INHERITING = """
+import os, signal, sys
+ignored, blocked = ([int(word) for word in words.split()] for words in sys.argv[1:3])
+signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+for number in ignored:
+    signal.signal(number, signal.SIG_IGN)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
+ALL_SIGNALS = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
+
+
+def inheriting(*, ignored: Iterable[int] = (), blocked: Iterable[int] = ()) -> list[str]:
+    """Return what to put before a command so that it starts with these signals ignored and blocked."""
+    words = (" ".join(str(int(number)) for number in numbers) for numbers in (ignored, blocked))
+    return [sys.executable, "-c", _INHERITING, *words]
+
+
+def signals(pid: int, which: str) -> set[int]:
+    """Return the signals that a task ignores (`which`: "SigIgn"), blocks ("SigBlk") or catches ("SigCgt"), proc(5)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(which):
+            mask = int(line.split()[1], 16)
+            return {number for number in range(1, 65) if mask >> number - 1 & 1}
+    raise AssertionError(f"{which} is not in /proc/{pid}/status")
+
+
+def signals_as_in_the_foreground() -> None:
+    """Have all programs started from here on get no signal ignored or blocked, however this one was started.
+
+    What is ignored here stays without effect here: a handler that does nothing is what exec resets, signal(7).
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in ALL_SIGNALS - {signal.SIGPIPE, signal.SIGXFSZ}:  # ignored by Python, and given back by subprocess
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def client_command(question: str, *arguments: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The guard itself: what a test leaves behind fails that test. (With the guard off, the inner run passes.)"""
+"""The tests' own surroundings: the guard that looks for what they leave, the signals that their programs inherit."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ LEAVES = {
 
 @pytest.mark.parametrize("what", LEAVES)
 def test_what_is_left_behind_fails_the_test(what: str, tmp_path: Path) -> None:
+    """What a test leaves behind fails that test. (With the guard off, the inner run passes.)"""
     inner = tmp_path / "test_inner.py"
     inner.write_text(
         "import os, subprocess, posix_ipc, sysv_ipc\n"
@@ -38,3 +39,24 @@ def test_what_is_left_behind_fails_the_test(what: str, tmp_path: Path) -> None:
     else:
         assert done.returncode == 1, done.stdout + done.stderr
         assert "left behind" in done.stdout
+
+
+def test_programs_of_tests_inherit_no_signal(tmp_path: Path) -> None:
+    """However the suite was started: in the background of a script, under nohup, from a program that blocks signals.
+
+    (With signals_as_in_the_foreground() doing nothing, the inner test fails; so did five of the menu.)
+    """
+    inner = tmp_path / "test_inner.py"
+    inner.write_text(
+        "import subprocess\n"
+        "from tests import conftest, helpers\n"
+        "def test_it():\n"
+        "    with subprocess.Popen(['cat'], stdin=subprocess.PIPE) as program:\n"
+        "        helpers.eventually(lambda: b'cat' in open(f'/proc/{program.pid}/cmdline', 'rb').read())\n"
+        "        found = {which: helpers.signals(program.pid, which) for which in ('SigIgn', 'SigBlk')}\n"
+        "    assert found == {'SigIgn': set(), 'SigBlk': set()}\n"
+    )
+    prefix = helpers.inheriting(ignored=helpers.ALL_SIGNALS, blocked=helpers.ALL_SIGNALS)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--rootdir", str(tmp_path), str(inner)]
+    done = helpers.run([*prefix, *command], cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
