@@ -28,7 +28,6 @@ logger = logging.getLogger("spectacles")
 logger.propagate = False
 logger.addHandler(logging.NullHandler())
 logger.setLevel(logging.INFO)
-logging.raiseExceptions = False  # a closed terminal or a full disk must not print a traceback
 
 # Every request passes here: start() replaces what --log-level hides by a function that does nothing.
 debug: Callable[..., None] = logger.debug
@@ -150,8 +149,11 @@ def _ignore(message: object, *args: object) -> None:
 
 
 def stop() -> None:
-    """Close the handlers; later lines go nowhere."""
+    """Close the handlers; later lines go nowhere, and levels are again as they were before start()."""
+    global debug, info
     for handler in logger.handlers[:]:
         logger.removeHandler(handler)
         handler.close()
     logger.addHandler(logging.NullHandler())
+    logger.setLevel(logging.INFO)
+    debug, info = logger.debug, logger.info
