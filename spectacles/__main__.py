@@ -7,7 +7,7 @@ import sys
 
 from spectacles import __version__
 from spectacles.common.errors import EXIT_USAGE
-from spectacles.common.lifecycle import program
+from spectacles.common.lifecycle import command, program
 
 QUESTIONS = ("q1_pipes", "q2_msq", "q3_threads", "q4_thread_per_request", "q5_sockets")
 
@@ -70,5 +70,10 @@ def main(argv: list[str] | None = None) -> int:
     return result
 
 
+def run() -> int:
+    """What the script `spectacles` calls."""
+    return command(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -58,6 +59,26 @@ def test_impatient_ctrl_c(server: helpers.Servers, question: str) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(guichet.pid, signal.SIGINT)
     assert guichet.process.wait(STOPPED_WITHIN) == 0
+    assert leftovers(guichet.directory) == []
+
+
+@pytest.mark.parametrize("command", ["module", "spectacles"])
+def test_ctrl_c_while_the_interpreter_ends(
+    server: helpers.Servers, question: str, command: str, tmp_path: Path
+) -> None:
+    """After all has been done right: signals of every kind to stop, from a function that runs at the exit.
+
+    (With the process given back all the same, as to an embedding program, they act as they do by default.)
+    """
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, os, signal\n"
+        "for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
+        "    atexit.register(os.kill, os.getpid(), number)\n"
+    )
+    spectacles = [sys.executable, "-m", "spectacles", "server", question]
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{helpers.ROOT}"}
+    guichet = server(question, command=spectacles if command == "spectacles" else None, env=env)
+    assert guichet.stop() == 0
     assert leftovers(guichet.directory) == []
 
 

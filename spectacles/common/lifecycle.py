@@ -8,16 +8,16 @@ leaves the `with` (defect 8). The main thread of every server does nothing but t
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import select
 import signal
 import sys
 import traceback
 
-from spectacles.common import addresses, log, storage
+from spectacles.common import addresses, host, log, storage
 from spectacles.common.directory import OBJECTS, RunDirectory, claim
-from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SpectaclesError, reason
+from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SpectaclesError, UsageError, reason
+from spectacles.common.host import interrupt as interrupt
 from spectacles.common.text import printable
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
             """Ask the loops over requests to end after the request in hand. Called from signal handlers too."""
 
     class Program(Protocol):
-        """The main() of a program: argv in (None: sys.argv), exit code out."""
+        """The main() of a program: argv in (None: sys.argv), exit code out. For the main thread; see program()."""
 
         def __call__(self, argv: list[str] | None = None) -> int: ...
 
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
 
 
 TICK = 0.25  # seconds between two rounds of housekeeping
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Server:
@@ -110,8 +109,8 @@ class Server:
             self._undo.__exit__(*error)  # type: ignore[arg-type]
         finally:
             # The interpreter, as it ends, gives handled signals their default action back: an impatient Ctrl-C would
-            # then kill a server that has done everything right.
-            for number in (*STOP_SIGNALS, signal.SIGUSR1):
+            # then kill a server that has done everything right. (A program that goes on gets its own back: program().)
+            for number in (*host.STOP_SIGNALS, signal.SIGUSR1):
                 signal.signal(number, signal.SIG_IGN)
 
     def enter(self, part: AbstractContextManager[T]) -> T:
@@ -159,21 +158,16 @@ class Server:
 
     def _catch_signals(self) -> None:
         self._wakeup_fd, wakeup_write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(wakeup_write_fd, warn_on_full_buffer=False)
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._ask_to_stop)
-        for number in (signal.SIGCHLD, signal.SIGUSR1):
-            signal.signal(number, interrupt)
         self._undo.callback(os.close, self._wakeup_fd)
         self._undo.callback(os.close, wakeup_write_fd)
-        self._undo.callback(signal.set_wakeup_fd, -1)
+        before = signal.set_wakeup_fd(wakeup_write_fd, warn_on_full_buffer=False)
+        self._undo.callback(signal.set_wakeup_fd, before)
+        host.catch_stop_signals(self._ask_to_stop)
+        for number in (signal.SIGCHLD, signal.SIGUSR1):
+            signal.signal(number, interrupt)
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
-
-
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """Do nothing: the signal has interrupted a blocked call, which is all it is for."""
 
 
 def _create_from_catalogue(directory_fd: int, path: str, mode: int) -> None:
@@ -200,41 +194,58 @@ def _create_from_catalogue(directory_fd: int, path: str, mode: int) -> None:
 
 
 def program(main: Callable[[list[str] | None], int | None]) -> Program:
-    """Decorate the main() of a program: failures become one line on standard error and an exit code, never a trace."""
+    """Decorate the main() of a program: failures become one line on standard error and an exit code, never a trace.
+
+    While it runs, its process is as a program needs it; then it is again as it was, for a program that has called
+    main() and goes on: see host.fit_for_us(). Without effect on others, but they must not use the same signals at the
+    same time. Only children that are forked while other threads of that program run may find locks taken, fork(2).
+    """
 
     def run(argv: list[str] | None = None) -> int:
-        _open_standard_descriptors()
-        _print_what_can_be_printed()
         try:
-            code = main(argv) or EXIT_DONE
-            if sys.stdout is not None:
-                sys.stdout.flush()
-            return code
-        except KeyboardInterrupt:
-            return EXIT_INTERRUPTED
-        except SpectaclesError as error:
-            message, code = str(error), error.exit_code
-        except OSError as error:
-            _silence_stdout()
-            closed = isinstance(error, BrokenPipeError)  # what a peer does is dealt with where it happens
-            message, code = "sortie standard fermée" if closed else reason(error), EXIT_FAILED
-        except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            message = f"erreur interne, à signaler : {type(error).__name__}: {error}"
-            message, code = f"{message} ({os.path.basename(where.filename)}:{where.lineno})", EXIT_FAILED
-        with contextlib.suppress(OSError):
-            print(f"{_name_of(main)} : {printable(message)}", file=sys.stderr, flush=True)
-        return code
+            with host.fit_for_us(give_back=not _ends_with_us):
+                return _outcome(main, argv)
+        except UsageError as error:
+            return _fail(main, str(error), error.exit_code)
 
     run.__doc__ = main.__doc__
     return run
 
 
-def _print_what_can_be_printed() -> None:
-    # Where the locale has no Œ, a question mark: the reservation is made, and must not look like a failure.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+def command(main: Program) -> int:
+    """Run the main() that this process is there for, and return its exit code to end with: nothing is given back."""
+    global _ends_with_us
+    _ends_with_us = True
+    return main()
+
+
+_ends_with_us = False
+
+
+def _outcome(main: Callable[[list[str] | None], int | None], argv: list[str] | None) -> int:
+    try:
+        code = main(argv) or EXIT_DONE
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except SpectaclesError as error:
+        return _fail(main, str(error), error.exit_code)
+    except OSError as error:
+        _silence_stdout()
+        closed = isinstance(error, BrokenPipeError)  # what a peer does is dealt with where it happens
+        return _fail(main, "sortie standard fermée" if closed else reason(error), EXIT_FAILED)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}:{where.lineno})"
+        return _fail(main, f"erreur interne, à signaler : {what}", EXIT_FAILED)
+
+
+def _fail(main: Callable[..., object], message: str, code: int) -> int:
+    with contextlib.suppress(OSError):
+        print(f"{_name_of(main)} : {printable(message)}", file=sys.stderr, flush=True)
+    return code
 
 
 def _silence_stdout() -> None:
@@ -247,15 +258,6 @@ def _silence_stdout() -> None:
                 fd = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(fd, sys.stdout.fileno())
                 os.close(fd)
-
-
-def _open_standard_descriptors() -> None:
-    # With `>&-` the next file opened would become descriptor 1, and be written to by whatever prints.
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
 
 
 def _name_of(main: Callable[..., object]) -> str:

@@ -151,6 +151,7 @@ class Children:
         # owner of every open reading end, fcntl(2), and the default action of SIGIO is to terminate. The end is
         # opened again because an owner belongs to the open file, which forked children share.
         fd = os.open(f"/proc/self/fd/{self._lifeline[0]}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGIO, signal.SIG_DFL)  # whatever was inherited
         fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(fd, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
         if os.getppid() != parent:

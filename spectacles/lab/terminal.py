@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from spectacles.common import cli
+from spectacles.common import cli, host
 from spectacles.common.errors import SpectaclesError
 from spectacles.lab.process import QUESTIONS
 
@@ -54,11 +54,10 @@ def counts(text: str) -> list[int]:
 class Interrupts:
     """Turns the first SIGINT, SIGTERM or SIGHUP into one KeyboardInterrupt. A context manager, main thread only.
 
-    The next ones are ignored, so that nothing interrupts the cleaning up. Within `held()` a signal waits: a process
-    that is being started always gets to the `with` that will stop it.
+    What was ignored stays so, SIGTERM apart: under nohup(1) the work goes on when the terminal has gone. The next ones
+    are ignored, so that nothing interrupts the cleaning up. Within `held()` a signal waits: a process that is being
+    started always gets to the `with` that will stop it.
     """
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self._held = False
@@ -66,7 +65,8 @@ class Interrupts:
         self._raised = False
 
     def __enter__(self) -> Interrupts:
-        self._previous = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        self._previous = {number: signal.getsignal(number) for number in host.STOP_SIGNALS}
+        host.catch_stop_signals(self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:

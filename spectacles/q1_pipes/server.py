@@ -20,7 +20,7 @@ from __future__ import annotations
 import sys
 
 from spectacles.common import cli, log
-from spectacles.common.lifecycle import Server, program
+from spectacles.common.lifecycle import Server, command, program
 from spectacles.common.protocol import LIST, PIPE_BOOL, PIPE_INT, RESERV
 from spectacles.common.shared import SharedTable
 from spectacles.common.workers import Children
@@ -67,4 +67,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

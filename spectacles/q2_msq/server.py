@@ -22,7 +22,7 @@ import os
 import sys
 
 from spectacles.common import cli, log
-from spectacles.common.lifecycle import Server, program
+from spectacles.common.lifecycle import Server, command, program
 from spectacles.common.protocol import LIST, LIST_REPLY, RESERV, RESERV_REPLY
 from spectacles.common.shared import SharedTable
 from spectacles.common.workers import Children
@@ -68,4 +68,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

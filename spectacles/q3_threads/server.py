@@ -24,7 +24,7 @@ import sys
 from threading import Lock
 
 from spectacles.common import cli, log
-from spectacles.common.lifecycle import Server, program
+from spectacles.common.lifecycle import Server, command, program
 from spectacles.common.protocol import LIST, LIST_REPLY, RESERV, RESERV_REPLY
 from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
 from spectacles.common.workers import Threads
@@ -69,4 +69,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

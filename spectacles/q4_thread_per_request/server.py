@@ -28,7 +28,7 @@ import sys
 from threading import Lock
 
 from spectacles.common import cli, log
-from spectacles.common.lifecycle import Server, program
+from spectacles.common.lifecycle import Server, command, program
 from spectacles.common.protocol import LIST, LIST_REPLY, RESERV_REPLY
 from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
 from spectacles.common.workers import DetachedThreads, Threads, share_one_processor
@@ -81,4 +81,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))
