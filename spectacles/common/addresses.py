@@ -36,6 +36,15 @@ def semaphore_name(path: str) -> str:
     return f"/spectacles-{directory_key(path, PROJECT_SEM):x}"
 
 
+def semaphore_files(name: str) -> list[str]:
+    """Return the files that exist where the semaphore `name` ("/name") may lie: each C library has a place of its own.
+
+    glibc: /dev/shm/sem.NAME; musl (Alpine): /dev/shm/NAME, which elsewhere is a shared memory of shm_open(3). So a file
+    that is found may be something else: look at whose it is, but leave it to sem_unlink(3) to remove what is there.
+    """
+    return [path for path in (f"/dev/shm/sem.{name[1:]}", f"/dev/shm/{name[1:]}") if os.path.lexists(path)]
+
+
 def resolve(options: Namespace) -> None:
     """Fill in the addresses that the command line left open. Raises OSError if there is no run directory."""
     if options.key is None:

@@ -13,7 +13,7 @@ import os
 import posix_ipc
 import sysv_ipc
 
-from spectacles.common import log
+from spectacles.common import addresses, log
 from spectacles.common.addresses import c_key
 from spectacles.common.errors import HeldError, SpectaclesError, reason
 from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
@@ -96,7 +96,17 @@ def _create_memory(key: int, mode: int) -> sysv_ipc.SharedMemory:
     try:
         return sysv_ipc.SharedMemory(c_key(key), sysv_ipc.IPC_CREX, mode=mode, size=TABLE_SIZE)
     except (sysv_ipc.Error, OSError, ValueError) as error:
+        _remove_unattached(key)
         raise SpectaclesError(f"mémoire partagée {key:#x} : {reason(error)}") from error
+
+
+def _remove_unattached(key: int) -> None:
+    # shmget(2) may have made it, and shmat(2) failed: nobody else has noted it. Its creator is this process, proc(5).
+    with open("/proc/sysvipc/shm", encoding="ascii") as file:
+        lines = [line.split() for line in file][1:]
+    for words in lines:
+        if int(words[0]) & 0xFFFFFFFF == key & 0xFFFFFFFF and int(words[4]) == os.getpid():
+            sysv_ipc.remove_shared_memory(int(words[1]))
 
 
 def _remove_memory(memory: sysv_ipc.SharedMemory) -> None:
@@ -106,19 +116,27 @@ def _remove_memory(memory: sysv_ipc.SharedMemory) -> None:
 
 
 def _create_semaphore(name: str, mode: int) -> posix_ipc.Semaphore:
-    path = f"/dev/shm/sem.{name[1:]}"
-    with contextlib.suppress(FileNotFoundError):
-        # Looked at as a file first: sem_open(3) dies with SIGBUS on an empty one.
-        if os.lstat(path).st_uid != os.geteuid():
-            raise _foreign(f"sémaphore {name}", "--sem-name")
-        log.warning("[INFO] sémaphore %s laissé par un serveur mort, remplacé", name)
-        os.unlink(path)
+    # Never opened: sem_open(3) dies with SIGBUS on an empty file.
+    if any(_owner(path) not in (os.geteuid(), None) for path in addresses.semaphore_files(name)):
+        raise _foreign(f"sémaphore {name}", "--sem-name")
+    umask = os.umask(0)  # sem_open(3) applies it; nothing else runs yet that could make a file
     try:
-        semaphore = posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=mode, initial_value=1)
-        os.chmod(path, mode)  # sem_open(3) applies the umask
+        with contextlib.suppress(posix_ipc.ExistentialError):
+            posix_ipc.unlink_semaphore(name)
+            log.warning("[INFO] sémaphore %s laissé par un serveur mort, remplacé", name)
+        return posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=mode, initial_value=1)
+    except posix_ipc.PermissionsError:
+        raise _foreign(f"sémaphore {name}", "--sem-name") from None
     except (posix_ipc.Error, OSError, ValueError) as error:
         raise SpectaclesError(f"sémaphore {name} : {reason(error)}") from error
-    return semaphore
+    finally:
+        os.umask(umask)
+
+
+def _owner(path: str) -> int | None:
+    with contextlib.suppress(FileNotFoundError):
+        return os.lstat(path).st_uid
+    return None
 
 
 def _remove_semaphore(semaphore: posix_ipc.Semaphore) -> None:

@@ -89,17 +89,19 @@ class Shim:
         return int(path.suffix[1:])
 
 
-def _compile(*arguments: str) -> None:
+def compile_c(*arguments: str) -> None:
+    """Compile programs of the directory c; skips without a compiler."""
     if not shutil.which("cc"):
         pytest.skip("no C compiler (cc): the fault programs cannot be built")
-    subprocess.run(["cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", *arguments], check=True, timeout=100)
+    command = ["cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", *arguments]
+    subprocess.run(command, cwd=SOURCES, check=True, timeout=100)
 
 
 @pytest.fixture(scope="session")
 def shim_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled c/shim.c; skips without a compiler."""
     path = tmp_path_factory.mktemp("shim") / "shim.so"
-    _compile("-shared", "-fPIC", "-o", str(path), str(SOURCES / "shim.c"), "-ldl")
+    compile_c("-shared", "-fPIC", "-o", str(path), "shim.c", "-ldl")
     return path
 
 
@@ -115,7 +117,7 @@ def shim(shim_library: Path, tmp_path: Path) -> Shim:
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled c/hostile.c; skips without a compiler."""
     path = tmp_path_factory.mktemp("hostile") / "hostile"
-    _compile("-o", str(path), str(SOURCES / "hostile.c"))
+    compile_c("-o", str(path), "hostile.c")
     return path
 
 
