@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from pathlib import Path
 
 import posix_ipc
 import pytest
@@ -138,6 +140,46 @@ def test_deaths_with_answers_in_between_are_survived(server: helpers.Servers, fo
         kill_and_wait(guichet, worker(guichet, count % 2))
         assert guichet.client("reserve", "2", "1").returncode == 0
     assert guichet.client("consult", "2").stdout == "293 places\n"
+
+
+def rests(pid: int, seconds: float = 0.5) -> bool:
+    """Say whether a process uses less than a twentieth of a processor for so long."""
+
+    def ticks() -> int:
+        return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+    before = ticks()
+    time.sleep(seconds)
+    return ticks() - before <= seconds * os.sysconf("SC_CLK_TCK") / 20
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["consult", "reserve"])
+def test_sigterm_to_one_child(server: helpers.Servers, forking_question: str, which: int) -> None:
+    """It finishes the request in hand and leaves, unasked by its parent: the log says so, and all start afresh.
+
+    The parent waits for it without turning round and round. (It did in question 1, woken by what tells the children to
+    stop; and the other child, woken too, left first, so that this one was killed.)
+    """
+    guichet = server(forking_question)
+    held = semaphore(guichet)
+    held.acquire(helpers.DEADLINE)
+    request = ["reserve", "0", "1"] if which else ["consult", "0"]
+    with helpers.background(guichet.client_command("--timeout", "20", *request)) as client:
+        victim = worker(guichet, which)
+        helpers.eventually(lambda: blocked_in(victim, "futex"), "the request in hand")
+        os.kill(victim, signal.SIGTERM)
+        helpers.eventually(lambda: rests(guichet.pid), "a parent at rest")
+        assert "relance" not in guichet.output
+        held.release()
+        held.close()
+        client.wait(helpers.DEADLINE)
+    assert client.returncode == 0
+    assert f"PID {victim}" in guichet.wait_for("ERROR.*relance")
+    guichet.wait_for("service rétabli")
+    assert victim not in children(guichet.pid)
+    assert guichet.client("reserve", "0", "2").returncode == 0
+    assert helpers.places_in_file(guichet.directory, 0) == (117 if which else 118)
+    assert guichet.stop() == 0
 
 
 def test_stop_right_after_a_death(server: helpers.Servers, forking_question: str) -> None:

@@ -77,9 +77,9 @@ class ServerPipes:
         self._directory = server.directory
         self._mode = mode
         self._fds: dict[str, int] = {}
-        self._stop_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._never_fd = os.eventfd(0, os.EFD_CLOEXEC)
         self.closing = False
-        self._blocked = False  # in a child: in the read that waits for a consultation
+        self._blocked = False  # in a child: in the call that waits for a request
         self.served = mmap.mmap(-1, 1)  # set by every reply; shared with forked children
         try:
             self.open()
@@ -95,15 +95,14 @@ class ServerPipes:
 
     def open(self) -> None:
         """Create what is missing and open all five, afresh: locks that dead children held are forgotten."""
-        try:
-            fds = {name: self._open(name) for name in NAMES}
-        except OSError as error:
-            raise SpectaclesError(f"{self._directory.path}/{reason(error)}") from error
-        for fd in self._fds.values():
-            os.close(fd)
-        self._fds = fds
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._stop_fd)  # what told the last children to leave
+        for name in NAMES:
+            try:
+                fd = self._open(name)
+            except OSError as error:
+                raise SpectaclesError(f"{self._directory.path}/{reason(error)}") from error
+            if name in self._fds:
+                os.close(self._fds[name])
+            self._fds[name] = fd  # at once: close() removes what is noted here
 
     def close(self) -> None:
         """Close and remove the FIFOs; what has been put in their place stays."""
@@ -113,7 +112,7 @@ class ServerPipes:
                     os.unlink(name, dir_fd=self._directory.fd)
             os.close(fd)
         self._fds = {}
-        os.close(self._stop_fd)
+        os.close(self._never_fd)
 
     def requests(self, kind: int) -> Iterator[Request]:
         """Yield the requests of `kind` (LIST or RESERV) as (kind, "tube", show, seats) until stop(). Blocks.
@@ -147,12 +146,15 @@ class ServerPipes:
         fds = [self._fds[name] for name in PIPES[RESERV][0]]
         halves = [select.poll() for _ in fds]
         either = select.poll()
-        either.register(self._stop_fd, select.POLLIN)
         for half, fd in zip(halves, fds, strict=True):
             half.register(fd, select.POLLIN)
             either.register(fd, select.POLLIN)
-        while True:
-            if any(fd == self._stop_fd for fd, _ in either.poll()):  # blocks
+        while not self.closing:
+            try:
+                self._blocked = True
+                either.poll()  # blocks
+                self._blocked = False
+            except StoppedError:
                 return
             with self._turn():  # what counts is what is there now: a new client may just have swept
                 whole = all(half.poll(0) for half in halves)
@@ -193,7 +195,7 @@ class ServerPipes:
 
     def fileno(self) -> int:
         """Return a descriptor for Server.run() to wait on: this channel has nothing urgent, so it is never readable."""
-        return self._stop_fd
+        return self._never_fd
 
     def tend(self) -> str | None:
         """Return why the workers must start afresh: a FIFO has been removed or replaced. Main thread only."""
@@ -201,12 +203,11 @@ class ServerPipes:
         return f"{', '.join(damaged)} : tube supprimé ou remplacé" if damaged else None
 
     def stop(self) -> None:
-        """End requests() after the request in hand, in every process that shares these ends. For signal handlers too.
+        """End requests() of this process after the request in hand. For signal handlers too.
 
-        Raises StoppedError, in the handler, through the read that a child is blocked in: read(2) would be tried again.
+        Raises StoppedError, in the handler, through the call that a child is blocked in, which would be tried again.
         """
         self.closing = True
-        os.eventfd_write(self._stop_fd, 1)
         blocked, self._blocked = self._blocked, False
         if blocked:
             raise StoppedError
@@ -223,10 +224,14 @@ class ServerPipes:
                 raise PermissionError(errno.EPERM, "ce tube est à un autre utilisateur", name)
             elif not self._fds and name == FIRST and has_server(directory):  # in C, say: it locks no directory
                 raise HeldError(f"{self._directory.path}/{name} : un autre serveur le lit ; choisissez un autre --dir")
-        with contextlib.suppress(FileExistsError):
-            os.mkfifo(name, self._mode, dir_fd=directory)
-        fd = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        os.fchmod(fd, self._mode)  # mkfifo(2) applies the umask
+        with contextlib.ExitStack() as undo:
+            with contextlib.suppress(FileExistsError):
+                os.mkfifo(name, self._mode, dir_fd=directory)
+                undo.callback(os.unlink, name, dir_fd=directory)
+            fd = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            undo.callback(os.close, fd)
+            os.fchmod(fd, self._mode)  # mkfifo(2) applies the umask
+            undo.pop_all()
         return fd
 
     def _is_in_place(self, name: str) -> bool:
