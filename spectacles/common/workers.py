@@ -122,7 +122,10 @@ class Children:
 
     def _fork(self, work: Callable[..., None], args: tuple[object, ...]) -> None:
         parent = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except BlockingIOError:  # EAGAIN, fork(2)
+            raise SpectaclesError("pas de processus pour un fils : limite atteinte (ulimit -u, conteneur)") from None
         if pid:
             self._pids[pid] = " ".join([work.__name__, *(str(arg) for arg in args if isinstance(arg, int))])
             return
@@ -175,10 +178,13 @@ class Threads:
         self.stop()
 
     def start(self, work: Callable[..., None], *args: object) -> None:
-        """Run work(*args) in a thread."""
+        """Run work(*args) in a thread. Raises SpectaclesError when the system has none to give."""
         thread = threading.Thread(target=self._guard, args=(work, args), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            raise SpectaclesError("pas de thread à avoir : limite atteinte (ulimit -u ou -v, conteneur)") from None
         self._threads.append(thread)
-        thread.start()
 
     def check(self, damage: str | None) -> None:
         """Raise SpectaclesError if a thread has ended by an exception, or there is `damage` to the channel."""
