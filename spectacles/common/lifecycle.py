@@ -18,6 +18,7 @@ from spectacles.common import addresses, host, log, storage
 from spectacles.common.directory import OBJECTS, RunDirectory, claim
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SpectaclesError, UsageError, reason
 from spectacles.common.host import interrupt as interrupt
+from spectacles.common.limits import need_descriptors
 from spectacles.common.text import printable
 
 TYPE_CHECKING = False
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 
 
 TICK = 0.25  # seconds between two rounds of housekeeping
+DESCRIPTORS = 24  # that a server opens at most before it has clients, and a few
 
 
 class Server:
@@ -81,6 +83,7 @@ class Server:
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> Server:
+        need_descriptors(DESCRIPTORS)
         with self._undo:
             self.enter(self.directory)
             if "shm_key" in self.options:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
+
+from spectacles.common.errors import SpectaclesError
 
 
 def kernel_limit(name: str) -> int:
@@ -16,3 +19,16 @@ def raise_descriptor_limit() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard if hard != resource.RLIM_INFINITY else soft
+
+
+def need_descriptors(number: int) -> None:
+    """Raise SpectaclesError if fewer than `number` descriptors are left to this process, its limit raised."""
+    limit = raise_descriptor_limit()
+    try:
+        free = limit - sum(int(name) < limit for name in os.listdir("/proc/self/fd"))
+    except OSError:  # not even one
+        free = 0
+    if free < number:
+        raise SpectaclesError(
+            f"trop peu de descripteurs de fichiers : {free} libre(s), il en faut {number} ; voyez « ulimit -n »"
+        )
