@@ -41,7 +41,8 @@ def reservation(client: object, show: int, seats: int, left: int) -> None:
     if left >= 0:
         info("[RESERVATION] client %s : %d place(s) du spectacle %d, reste %d", client, seats, show, left)
     else:
-        info("[RESERVATION] client %s : %d place(s) du spectacle %d, refusé", client, seats, show)
+        why = getattr(left, "why", "sans raison connue")
+        info("[RESERVATION] client %s : %d place(s) du spectacle %d, refusé : %s", client, seats, show, why)
 
 
 def consultation(client: object, show: int, places: int) -> None:

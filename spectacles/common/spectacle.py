@@ -25,11 +25,23 @@ RECORD_SIZE = RECORD.size  # 72 bytes
 TABLE_SIZE = MAX_SPECTACLE * RECORD_SIZE  # 720 bytes
 INT_MAX = 2**31 - 1
 REFUSED = -1
+NOT_WRITTEN = "écriture impossible"
 
 _ID = struct.Struct("<i")
 _PLACES = struct.Struct("<i")
 _PLACES_OFFSET = RECORD_SIZE - _PLACES.size
 _ID_AND_PLACES = struct.Struct(f"<i{_PLACES_OFFSET - _ID.size}xi")
+
+
+class Refusal(int):
+    """REFUSED, with the reason, `why`, for the log: what reserve() returns in place of the seats left."""
+
+    why: str
+
+    def __new__(cls, why: str) -> Refusal:
+        refusal = super().__new__(cls, REFUSED)
+        refusal.why = why
+        return refusal
 
 
 def encode_text(text: str, size: int) -> bytes:
@@ -128,7 +140,7 @@ class SpectacleTable:
             return self._places(show)
 
     def reserve(self, show: int, seats: int) -> int:
-        """Take `seats` seats of slot `show` and return what is left, or return REFUSED (-1) and change nothing.
+        """Take `seats` seats of slot `show` and return what is left, or return a Refusal (-1) and change nothing.
 
         When it returns 0 or more the reservation is in the file (and on the disk, unless --no-fsync). The disk is
         waited for outside the lock, so that others can consult, and share the wait, meanwhile. A failed write gives
@@ -136,9 +148,10 @@ class SpectacleTable:
         it, the `with` gives the lock back: a refusal that kept it stopped the original for good (defect 18).
         """
         with self._lock:
-            left = self._places(show) - seats
+            places = self._places(show)
+            left = places - seats
             if seats <= 0 or left < 0:
-                return REFUSED
+                return _refusal(places, seats)
             offset = show * RECORD_SIZE
             before = self._buffer[offset : offset + RECORD_SIZE].tobytes()
             try:
@@ -146,7 +159,7 @@ class SpectacleTable:
                 ticket = self._store.write(offset, before[:_PLACES_OFFSET] + _PLACES.pack(left))
             except OSError as error:
                 self._undo(offset, before, error)
-                return REFUSED
+                return Refusal(NOT_WRITTEN)
             self._set_places(offset, left)
         try:
             self._store.sync(ticket)
@@ -154,7 +167,7 @@ class SpectacleTable:
             with self._lock:
                 self._set_places(offset, self._places(show) + seats)
                 self._undo(offset, self._buffer[offset : offset + RECORD_SIZE].tobytes(), error)
-            return REFUSED
+            return Refusal(NOT_WRITTEN)
         return left
 
     def _places(self, show: int) -> int:
@@ -184,3 +197,10 @@ class SpectacleTable:
             except OSError:
                 self._not_undone.setdefault(offset, record)
                 raise
+
+
+def _refusal(places: int, seats: int) -> Refusal:
+    """Return why `seats` seats cannot be had of a show with `places` left (REFUSED, -1: there is no such show)."""
+    if places < 0:
+        return Refusal("ce spectacle n'existe pas")
+    return Refusal("il faut au moins une place" if seats <= 0 else f"il en reste {places}")
