@@ -185,6 +185,14 @@ class NoServerError(SpectaclesError):
     exit_code = EXIT_NO_SERVER
 
 
+class NoAnswerError(NoServerError):
+    """A request was sent, wholly or in part, and not answered: it may have been served, or may be yet if it `waits`."""
+
+    def __init__(self, message: str, *, waits: bool = False) -> None:
+        super().__init__(message)
+        self.waits = waits
+
+
 class RefusedError(SpectaclesError):
     """The server answered no."""
 

@@ -78,7 +78,7 @@ class Server:
         self.options = options
         self.directory = RunDirectory(options.dir)
         self.stopping = False
-        self._claimed: dict[str, object] = {}
+        self._claimed: list[tuple[str, str]] = []  # what, value
         self._served = False
         self._undo = contextlib.ExitStack()
 
@@ -123,7 +123,7 @@ class Server:
     def claim(self, what: str, value: object) -> None:
         """Make a key, a name or a port this server's own, and say so at start. Raises HeldError."""
         self._undo.callback(claim(f"{what} {value}").close)
-        self._claimed[what] = value
+        self._claimed.append((what, str(value)))
         if what in OBJECTS:
             self.directory.add(what, str(value))
             self._undo.callback(self._removed, what, str(value))
@@ -134,11 +134,13 @@ class Server:
         Raises SpectaclesError when the service cannot go on.
         """
         self._served = True
-        names = "".join(f", {what} {value}" for what, value in self._claimed.items())
-        left = [f"{what} {name}" for what, old in self._before.items() for name in old - {self._claimed.get(what)}]
+        claimed = "".join(f", {what} {value}" for what, value in self._claimed)
+        left = [
+            f"{what} {name}" for what, old in self._before.items() for name in old if (what, name) not in self._claimed
+        ]
         if left:
             log.warning("[INFO] laissé par un serveur tué : %s (« spectacles clean » après l'arrêt)", ", ".join(left))
-        log.announce(f"[INFO] répertoire {self.directory.path}{names}")
+        log.announce(f"[INFO] répertoire {self.directory.path}{claimed}")
         log.announce(f"[INFO] Serveur UP ({self.name}, PID {os.getpid()})")
         poll = select.poll()
         poll.register(self._wakeup_fd, select.POLLIN)

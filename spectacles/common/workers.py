@@ -38,6 +38,7 @@ RECOVERY_GRACE = 0.3  # ...when one of them has died, perhaps with the lock that
 NUDGE = 0.02  # seconds between two signals to a worker that may have missed the first
 MAX_DEATHS = 5  # in a row, with no request answered in between...
 DEATHS_WINDOW = 10.0  # ...within this many seconds: give up
+LACKING = 1.0  # seconds with threads for all after which a lack of them is worth another line in the log
 
 
 class Children:
@@ -178,12 +179,13 @@ class Threads:
         self.stop()
 
     def start(self, work: Callable[..., None], *args: object) -> None:
-        """Run work(*args) in a thread. Raises SpectaclesError when the system has none to give."""
+        """Run work(*args) in a thread. Raises SpectaclesError if there is none to be had."""
         thread = threading.Thread(target=self._guard, args=(work, args), daemon=True)
         try:
             thread.start()
-        except RuntimeError:
-            raise SpectaclesError("pas de thread à avoir : limite atteinte (ulimit -u ou -v, conteneur)") from None
+        except (RuntimeError, MemoryError):
+            why = "le système n'en donne pas (ulimit -u, ulimit -v, limite de tâches du conteneur)"
+            raise SpectaclesError(f"thread {work.__name__} : {why}") from None
         self._threads.append(thread)
 
     def check(self, damage: str | None) -> None:
@@ -215,28 +217,37 @@ class Threads:
 
 
 class DetachedThreads:
-    """One thread per task, at most `limit` at once (defect 16); nobody joins them one by one."""
+    """One thread per task, at most `limit` at once (defect 16); nobody joins them one by one.
 
-    def __init__(self, limit: int) -> None:
+    no_thread: what to do when the system gives none (ulimit -u, ulimit -v, a container's limit of tasks): it returns
+    whether to try again, and if not has seen to the task itself. Without it, for tasks that are soon done, the caller
+    does the work.
+    """
+
+    def __init__(self, limit: int, no_thread: Callable[[], bool] | None = None) -> None:
         self._limit = limit
+        self._no_thread = no_thread
+        self._lacking_at = float("-inf")
         # A counting semaphore by its other name: threading.Semaphore is written in Python, this one in C.
         self._slots: SimpleQueue[None] = SimpleQueue()
         for _ in range(limit):
             self._slots.put(None)
 
     def start(self, work: Callable[..., None], *args: object) -> None:
-        """Run work(*args) in a thread of its own. Blocks while `limit` run, or while the system gives no thread."""
+        """Run work(*args) in a thread of its own. Blocks while `limit` run; and for the work, if there is no thread."""
         self._slots.get()
-        late = False
         while True:
             try:
                 _thread.start_new_thread(self._run, (work, args))
                 return
-            except RuntimeError as error:
-                if not late:
-                    log.error("[INFO] pas de thread pour cette requête, j'attends : %s", error)
-                late = True
-                time.sleep(NUDGE)
+            except (RuntimeError, MemoryError):
+                if self._no_thread is None:
+                    self._say_lacking()
+                    self._run(work, args)
+                    return
+                if not self._no_thread():
+                    self._slots.put(None)
+                    return
 
     def join(self) -> None:
         """Return once none is running, after GRACE seconds at most. Blocks. Nothing can be started after this."""
@@ -249,9 +260,17 @@ class DetachedThreads:
         try:
             work(*args)
         except Exception:
-            log.exception("[INFO] thread %s", work.__name__)
+            with contextlib.suppress(MemoryError):  # which may be what this is about
+                log.exception("[INFO] thread %s", work.__name__)
         finally:
             self._slots.put(None)
+
+    def _say_lacking(self) -> None:
+        """Say once, as long as it lasts, that tasks get no thread of their own."""
+        now = time.monotonic()
+        if now - self._lacking_at > LACKING:
+            log.error("[INFO] pas de thread (ulimit -u, ulimit -v, limite de tâches) : requêtes traitées une par une")
+        self._lacking_at = now
 
 
 def share_one_processor() -> None:

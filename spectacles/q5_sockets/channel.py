@@ -10,22 +10,26 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
+import select
 import socket
 import struct
+import sys
 import threading
 import time
-from functools import partial
 
 from spectacles.common import log
-from spectacles.common.errors import HeldError, NoServerError, SpectaclesError, UsageError, reason
+from spectacles.common.errors import HeldError, NoAnswerError, NoServerError, SpectaclesError, UsageError, reason
 from spectacles.common.limits import raise_descriptor_limit
 from spectacles.common.protocol import LIST, RESERV, TCP_REQUEST
+from spectacles.q5_sockets import tls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from argparse import Namespace
     from collections.abc import Iterator
+    from typing import NoReturn
 
     from spectacles.common.lifecycle import Server
     from spectacles.common.protocol import Request
@@ -35,17 +39,25 @@ SEND_TIMEOUT = 10.0  # seconds that a client may leave no room for its replies
 HANDSHAKE_TIMEOUT = 5.0  # seconds
 LINGER = 1.0  # seconds that a client turned away gets to read why
 EVICTION_AGE = 1.0  # seconds without a request after which a connection may have to give way to a new one
-PAUSE = 0.05  # seconds before accept(2) is tried again without descriptors
+PAUSE = 0.05  # seconds before what failed for want of descriptors or threads is tried again
+SPARE = 8  # descriptors for what a server opens for a moment: listening sockets, a new log file
+TRIES = 20  # of free ports, until one is free on all addresses
+FRESH = 1.0  # seconds after connecting in which the end of the connection says something about why
+TLS_ALERT = b"\x15\x03"  # how a server that expects TLS answers what is none
+BANNER = 256  # bytes read of what is no answer...
+QUOTED = 40  # ...and shown of it
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def address_text(address: tuple[object, ...]) -> str:
     """Return "127.0.0.1:5000" or "[::1]:5000"."""
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    host, port = str(address[0]).removeprefix("::ffff:"), address[1]  # the prefix: IPv4 that came in by "::"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _resolve(host: str, port: int, flags: int) -> list[tuple[int, tuple[object, ...]]]:
+    if not host:  # not "everybody", as for bind(2): an unset variable must not open the service to the world
+        raise UsageError("hôte « » : un nom ou une adresse est attendu (toutes les interfaces : 0.0.0.0, ou ::)")
     try:
         name = host.encode("ascii")  # as bytes: a str would load the tables of IDNA even for an address
         try:
@@ -57,7 +69,7 @@ def _resolve(host: str, port: int, flags: int) -> list[tuple[int, tuple[object, 
         raise UsageError(f"hôte « {host} » : {reason(error)}") from None
     except UnicodeError:
         raise UsageError(f"hôte « {host} » : nom introuvable, sans accent peut-être") from None
-    return [(family, address) for family, _, _, _, address in found]
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))  # /etc/hosts may repeat itself
 
 
 def _set_timeout(connection: socket.socket, option: int, duration: float) -> None:
@@ -66,72 +78,70 @@ def _set_timeout(connection: socket.socket, option: int, duration: float) -> Non
 
 
 class Listener:
-    """The server's listening socket and its connections. A context manager that closes them all.
+    """The server's listening sockets and its connections. A context manager that closes them all.
 
-    options: host, port (0: a free one), max_clients, idle_timeout (seconds), tls_cert, tls_key, client_ca.
-    Raises HeldError when the port is taken, UsageError for a bad host or certificate, SpectaclesError.
+    options: host (a name may have several addresses: all that this machine has are served), port (0: a free one, the
+    same on all), max_clients, idle_timeout (seconds), tls_cert, tls_key, client_ca.
+    Raises HeldError when the port is taken on one of them, UsageError for a bad host or certificate, SpectaclesError.
     """
 
     def __init__(self, server: Server, options: Namespace) -> None:
-        self._tls = _server_tls(options)
+        self._tls = tls.server_context(options)
         self._idle_timeout = options.idle_timeout
-        self._most = min(options.max_clients, max(raise_descriptor_limit() - 64, 1))
+        self._most = min(options.max_clients, _room_for_clients())
         self._connections: set[Connection] = set()
+        self._newest: Connection | None = None  # that connections() yielded last
         self._lock = threading.Lock()
         self.closing = False
         self._crowded_at = float("-inf")
-        family, address = _resolve(options.host, options.port, socket.AI_PASSIVE)[0]
-        if options.port:
-            server.claim("port", address_text(address))
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._socket.bind(address)
-            self._socket.listen(BACKLOG)
-        except OSError as error:
-            self._socket.close()
-            message = f"{address_text(address)} : {reason(error)} ; choisissez un autre --port ou --host"
-            raise (HeldError if error.errno == errno.EADDRINUSE else SpectaclesError)(message) from error
-        self.address = address_text(self._socket.getsockname())
-        if not options.port:
-            server.claim("port", self.address)
+        self._sockets = {listening.fileno(): listening for listening in _listen(server, options.host, options.port)}
         self._never = os.eventfd(0, os.EFD_CLOEXEC)
-        log.announce(f"[INFO] Serveur TCP en écoute sur {self.address}" + (", TLS 1.3" if self._tls else ", en clair"))
+        for listening in self._sockets.values():
+            where = address_text(listening.getsockname())
+            log.announce(f"[INFO] Serveur TCP en écoute sur {where}" + (", TLS 1.3" if self._tls else ", en clair"))
 
     def __enter__(self) -> Listener:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        self._socket.close()
+        for listening in self._sockets.values():
+            listening.close()
         os.close(self._never)
 
     def connections(self) -> Iterator[Connection]:
         """Yield a Connection per client until stop(). Blocks.
 
-        When there are too many, or no descriptors are left, the one that has been silent for longest gives way; if none
-        has been silent for EVICTION_AGE, the new one is turned away. Either is logged once per crowd, not per client.
+        When there are too many, or no descriptors or threads are left, the one that has been silent for longest gives
+        way; if none has been silent for EVICTION_AGE, the new one is turned away. Either is logged once per crowd, not
+        per client.
         """
+        poll = select.poll()
+        for fd in self._sockets:
+            poll.register(fd, select.POLLIN)
         while not self.closing:
-            try:
-                accepted, address = self._socket.accept()  # blocks
-            except OSError as error:
-                if error.errno in EXHAUSTED:
-                    self._make_room(reason(error))
-                    time.sleep(PAUSE)
-                # Else the client has left already, accept(2), or stop() was called.
-                continue
-            if len(self._connections) >= self._most and not self._make_room(f"{self._most} clients"):
-                accepted.close()
-                continue
-            try:
-                connection = Connection(self, accepted, address_text(address), self._tls, self._idle_timeout)
-            except OSError:  # gone already, found in preparing for TLS
-                accepted.close()
-                continue
-            with self._lock:
-                self._connections.add(connection)
-            yield connection
+            for fd, _ in poll.poll():  # blocks
+                if connection := self._accept(self._sockets[fd]):
+                    self._newest = connection
+                    yield connection
+
+    def no_thread(self) -> bool:
+        """Make room as the system has no thread for the connection yielded last; return whether to try again.
+
+        One other gives way, which frees its thread in a moment. If none can, or that was no help (somebody else has
+        taken the thread, or the memory), the new connection is closed. Blocks for PAUSE.
+        """
+        newest, now = self._newest, time.monotonic()
+        if newest is None:
+            return False
+        again = now < newest.room_until
+        if newest.room_until == 0.0 and self._make_room("pas de thread"):
+            again, newest.room_until = True, now + EVICTION_AGE
+        if again:
+            time.sleep(PAUSE)
+        else:
+            newest.turn_away()
+        return again
 
     def left(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
@@ -148,11 +158,32 @@ class Listener:
     def stop(self) -> None:
         """End connections(), and the requests() of every connection after the request in hand."""
         self.closing = True
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # makes a blocked accept(2) fail
+        for listening in self._sockets.values():
+            with contextlib.suppress(OSError):
+                listening.shutdown(socket.SHUT_RDWR)  # wakes poll(2)
         with self._lock:
             for connection in self._connections:
                 connection.stop()
+
+    def _accept(self, listening: socket.socket) -> Connection | None:
+        try:
+            accepted, address = listening.accept()
+        except (OSError, MemoryError) as error:
+            if isinstance(error, MemoryError) or error.errno in EXHAUSTED:
+                self._make_room(_short_of(error))
+                time.sleep(PAUSE)
+            return None  # else the client has left already, accept(2), or stop() was called
+        if len(self._connections) >= self._most and not self._make_room(f"{self._most} clients"):
+            accepted.close()
+            return None
+        try:
+            connection = Connection(self, accepted, address_text(address), self._tls, self._idle_timeout)
+        except (OSError, MemoryError):  # gone already, found in preparing for TLS
+            accepted.close()
+            return None
+        with self._lock:
+            self._connections.add(connection)
+        return connection
 
     def _make_room(self, why: str) -> bool:
         now = time.monotonic()
@@ -170,29 +201,105 @@ class Listener:
         return found
 
 
+def _listen(server: Server, host: str, port: int) -> list[socket.socket]:
+    """Return a socket that listens on each address of `host` that this machine has, all on one port (0: a free one)."""
+    found = _resolve(host, port, socket.AI_PASSIVE)
+    here = [entry for entry in found if len(found) == 1 or _is_here(*entry)]
+    for _, address in found if here else ():
+        if address not in (known for _, known in here):
+            log.warning("[INFO] %s : cette adresse n'est pas à cette machine, je sers sans elle", address[0])
+    tries = TRIES if port == 0 else 1
+    while True:
+        tries -= 1
+        with contextlib.ExitStack() as undo:
+            sockets: list[socket.socket] = []
+            try:
+                for family, address in here or found:
+                    same = sockets[0].getsockname()[1] if sockets else port
+                    if port:
+                        server.claim("port", address_text(address))
+                    sockets.append(undo.enter_context(_listen_on(family, (address[0], same, *address[2:]))))
+            except HeldError:
+                if tries and sockets:  # the port that is free on one address is not on another
+                    continue
+                raise
+            if not port:
+                for listening in sockets:
+                    server.claim("port", address_text(listening.getsockname()))
+            undo.pop_all()
+            return sockets
+
+
+def _listen_on(family: int, address: tuple[object, ...]) -> socket.socket:
+    try:
+        listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            if family == socket.AF_INET6:  # "::" is everybody, whatever net.ipv6.bindv6only says, ipv6(7)
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(BACKLOG)
+        except BaseException:
+            listening.close()
+            raise
+    except OSError as error:
+        message = f"{address_text(address)} : {reason(error)} ; choisissez un autre --port ou --host"
+        raise (HeldError if error.errno == errno.EADDRINUSE else SpectaclesError)(message) from error
+    return listening
+
+
+def _is_here(family: int, address: tuple[object, ...]) -> bool:
+    """Say whether this machine has the address: a name may have others' too, or ::1 where there is no IPv6."""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((address[0], 0, *address[2:]))
+    except OSError as error:
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    return True
+
+
+def _room_for_clients() -> int:
+    """Return how many connections the limit of descriptors leaves room for. Raises SpectaclesError if none."""
+    limit = raise_descriptor_limit()
+    room = limit - len(os.listdir("/proc/self/fd")) - SPARE if limit != resource.RLIM_INFINITY else sys.maxsize
+    if room < 1:
+        raise SpectaclesError(f"limite de descripteurs trop basse (ulimit -n {limit}) : il en faut {limit - room + 1}")
+    return room
+
+
+def _short_of(error: BaseException) -> str:
+    return "plus de mémoire" if isinstance(error, MemoryError) else reason(error)
+
+
 class Connection:
     """One client's connection, from accept to close. A context manager, entered in the thread that serves it."""
 
     def __init__(
-        self, listener: Listener, accepted: socket.socket, client: str, tls: ssl.SSLContext | None, idle_timeout: float
+        self,
+        listener: Listener,
+        accepted: socket.socket,
+        client: str,
+        context: ssl.SSLContext | None,
+        idle_timeout: float,
     ) -> None:
         self.client = client
         self.active_at = time.monotonic()  # when the last request was complete
         self.evicted = False
+        self.room_until = 0.0  # see Listener.no_thread()
         self._listener = listener
         # The handshake waits for the thread; but stop() must find the socket that is in it, which this call replaces.
-        self._socket = (
-            tls.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False) if tls is not None else accepted
-        )
-        self._tls = tls
+        self._socket = accepted
+        if context is not None:
+            self._socket = context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
+        self._tls = context
         self._idle_timeout = idle_timeout
         self._why = "déconnecté"
         self._over = False
 
     def __enter__(self) -> Connection:
         """Log the connection and shake hands, in TLS. Blocks for HANDSHAKE_TIMEOUT at most; never raises."""
-        log.info("[INFO] client %s connecté", self.client)
         try:
+            log.info("[INFO] client %s connecté", self.client)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is None:
                 _set_timeout(self._socket, socket.SO_SNDTIMEO, min(SEND_TIMEOUT, self._idle_timeout))
@@ -201,9 +308,12 @@ class Connection:
                 # Python's time limits: without them ssl waits on, whatever the kernel's say.
                 self._socket.settimeout(min(HANDSHAKE_TIMEOUT, self._idle_timeout))
                 self._socket.do_handshake()  # type: ignore[attr-defined]
-        except OSError as error:  # ssl.SSLError is one
-            if self._tls is not None:
-                self._why = f"déconnecté, TLS refusé ({tls_reason(error)})"
+        except (OSError, MemoryError) as error:  # ssl.SSLError is an OSError
+            if isinstance(error, MemoryError):
+                self._why = "déconnecté, plus de mémoire"
+            elif self._tls is not None:
+                word = tls.word(error)
+                self._why = f"déconnecté, TLS refusé{f' ({word})' if word else ''} : {tls.explain(error, tls.CLIENT)}"
                 self._linger()
             self._over = True
         return self
@@ -238,6 +348,11 @@ class Connection:
             self._why = "déconnecté, ne lit pas ses réponses" if _timed_out(error) else "disparu"
             self._over = True
 
+    def turn_away(self) -> None:
+        """Close a connection that no thread has entered."""
+        self._socket.close()
+        self._listener.left(self)
+
     def stop(self, how: int = socket.SHUT_RD) -> None:
         """End requests() after the request in hand; with SHUT_RDWR, at once. For other threads."""
         with contextlib.suppress(OSError):
@@ -264,8 +379,10 @@ class Connection:
                         break
                     frame += part
                 self._socket.settimeout(min(SEND_TIMEOUT, self._idle_timeout))
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self._why = "déconnecté, trop longtemps silencieux" if _timed_out(error) else "disparu"
+            if isinstance(error, MemoryError):
+                self._why = "déconnecté, plus de mémoire"
             return b""
         if 0 < len(frame) < TCP_REQUEST.size:
             self._why = f"déconnecté au milieu d'une requête ({len(frame)} octets)"
@@ -282,77 +399,24 @@ class Connection:
                 pass
 
 
-def _timed_out(error: OSError) -> bool:
+def _timed_out(error: BaseException) -> bool:
     return isinstance(error, BlockingIOError | TimeoutError)  # the first is what SO_RCVTIMEO says
-
-
-def tls_reason(error: Exception) -> str:
-    """Return what TLS says of a failure, in one word or line."""
-    return str(getattr(error, "reason", None) or reason(error))
-
-
-def _server_tls(options: Namespace) -> ssl.SSLContext | None:
-    if not options.tls_cert:
-        if options.tls_key or options.client_ca:
-            raise UsageError("--tls-key et --client-ca demandent --tls-cert")
-        return None
-    import ssl  # 4 MB that plain TCP does without
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    _load(partial(context.load_cert_chain, password=_no_pass_phrase), options.tls_cert, options.tls_key)
-    if options.client_ca:
-        _load(context.load_verify_locations, options.client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def _client_tls(options: Namespace) -> ssl.SSLContext | None:
-    if not options.tls:
-        if options.ca or options.cert or options.key:
-            raise UsageError("--ca, --cert et --key demandent --tls")
-        return None
-    if options.key and not options.cert:
-        raise UsageError("--key demande --cert")
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the certificate and the host name
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    if options.ca:
-        _load(context.load_verify_locations, options.ca)
-    else:
-        context.load_default_certs()
-    if options.cert:
-        _load(partial(context.load_cert_chain, password=_no_pass_phrase), options.cert, options.key)
-    return context
-
-
-def _no_pass_phrase() -> str:
-    """Answer for the person whom OpenSSL would otherwise ask at the terminal, and a server has none."""
-    return ""
-
-
-def _load(load, *paths: str | None) -> None:  # type: ignore[no-untyped-def]
-    try:
-        load(*paths)
-    except (OSError, ValueError) as error:
-        names = ", ".join(path for path in paths if path)
-        hint = " ; la clef manque ?" if "PEM lib" in str(error) and len(paths) == 2 and not paths[1] else ""
-        raise UsageError(f"{names} : certificat ou clef inutilisable ({tls_reason(error)}){hint}") from None
 
 
 class ClientConnection:
     """A client's connection, kept for its session. A context manager.
 
-    options: host, port, timeout (seconds, for connecting and for each exchange), tls, ca, cert, key.
-    Raises NoServerError; UsageError for a bad host or certificate.
+    options: host (of a name with several addresses, the first that answers), port, timeout (seconds, for connecting and
+    for each exchange), tls, ca, cert, key. Raises NoServerError; UsageError for a bad host or certificate.
     """
 
     def __init__(self, options: Namespace) -> None:
         self._options = options
-        self._tls = _client_tls(options)
+        self._tls = tls.client_context(options)
         self._socket: socket.socket | None = None
-        self._hint = ""  # what may be wrong when not even the first answer comes
+        self._peer: tuple[object, ...] = ("", 0)
+        self._unasked = select.poll()
+        self._fresh_until = 0.0  # until then, what may be wrong when not even the first answer comes is a fair guess
         self.connect()
 
     def __enter__(self) -> ClientConnection:
@@ -362,29 +426,40 @@ class ClientConnection:
         self.close()
 
     def connect(self) -> None:
-        """Connect, again if need be. Blocks. Raises NoServerError."""
+        """Connect, again if need be. Blocks, `timeout` at most, the look-up of the name apart. Raises NoServerError."""
         self.close()
-        where = f"{self._options.host} port {self._options.port}"
-        why, found = "aucune adresse", False
-        for family, address in _resolve(self._options.host, self._options.port, 0):
-            candidate = socket.socket(family, socket.SOCK_STREAM)
+        deadline = time.monotonic() + self._options.timeout
+        found = _resolve(self._options.host, self._options.port, 0)
+        failures: dict[str, str] = {}
+        refused = False
+        for number, (family, address) in enumerate(found):
+            share = (deadline - time.monotonic()) / (len(found) - number)
             try:
-                candidate.settimeout(self._options.timeout)
+                candidate = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:  # no IPv6 here
+                failures[address_text(address)] = reason(error)
+                continue
+            try:
+                candidate.settimeout(max(share, 0.001))
                 candidate.connect(address)
-                found = True
+                refused = True
                 candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._tls is not None:
                     candidate = self._tls.wrap_socket(candidate, server_hostname=self._options.host)
-            except TimeoutError:
-                why = f"pas de réponse en {self._options.timeout:g} s"
             except OSError as error:
-                why = _explain(error) if self._tls is not None else reason(error)
+                failures[address_text(address)] = self._failure_to_connect(error)
             else:
-                self._socket = candidate
-                self._hint = "" if self._tls is not None else " ; trop de clients, ou ce port attend TLS (--tls) ?"
+                self._socket, self._peer = candidate, address
+                self._unasked = select.poll()
+                self._unasked.register(candidate, select.POLLIN)
+                self._fresh_until = time.monotonic() + FRESH
                 return
             candidate.close()
-        raise NoServerError(f"{'serveur refusé' if found else 'aucun serveur'} : {where} : {why}")
+        why = " ; ".join(dict.fromkeys(failures.values()))
+        if len(set(failures.values())) > 1:
+            why = " ; ".join(f"{where} : {text}" for where, text in failures.items())
+        where = f"{self._options.host} port {self._options.port}"
+        raise NoServerError(f"{'serveur refusé' if refused else 'aucun serveur'} : {where} : {why}")
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -395,49 +470,124 @@ class ClientConnection:
     def exchange(self, request: bytes, reply_size: int) -> bytes:
         """Send `request` and return the reply of `reply_size` bytes. Blocks, `timeout` at most.
 
-        Raises NoServerError: no answer in time (the request may have been served), or the server has gone; the
-        connection is then closed, since a late answer could be taken for the next one.
+        Raises NoServerError: the server had gone before anything was sent. NoAnswerError: no answer in time, or the
+        server has gone, and the request may have been served. In either case the connection is closed, since a late
+        answer could be taken for the next one.
         """
         if self._socket is None:
             raise NoServerError("pas de connexion au serveur")
+        if self._unasked.poll(0):  # its end, or bytes that nobody asked for
+            self._check_silent(self._socket)
         deadline = time.monotonic() + self._options.timeout
-        reply = b""
+        sent, reply = 0, b""
         try:
             self._socket.settimeout(self._options.timeout)
-            self._socket.sendall(request)
+            while sent < len(request):
+                sent += self._socket.send(request[sent:])
             while len(reply) < reply_size:
                 self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
                 part = self._socket.recv(reply_size - len(reply))
                 if not part:
                     break
                 reply += part
-        except TimeoutError:
-            self.close()
-            raise NoServerError(f"pas de réponse du serveur en {self._options.timeout:g} s") from None
         except OSError as error:
-            self.close()
-            if self._tls is not None:
-                raise NoServerError(f"connexion coupée par le serveur : {_explain(error)}") from None
-            raise NoServerError(f"le serveur a coupé la connexion ({reason(error)}){self._hint}") from None
+            if not sent:
+                self._give_up(error)
+            self._give_up(error, reply, reply_size)
         if len(reply) < reply_size:
-            self.close()
-            raise NoServerError(f"le serveur a fermé la connexion{self._hint}")
-        self._hint = ""
+            self._give_up(None, reply, reply_size)
+        self._fresh_until = 0.0
         return reply
 
+    def strange(self, reply: bytes) -> NoAnswerError:
+        """Return the error for a reply of the right size that is none, `reply`. The connection is closed."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # a banner, say: the rest of the line is there already
+                self._socket.settimeout(0.0)
+                reply += self._socket.recv(BANNER)
+        self.close()
+        return NoAnswerError(f"réponse incompréhensible : {_stranger(reply)}")
 
-def _explain(error: OSError) -> str:
-    import ssl
+    def _check_silent(self, connection: socket.socket) -> None:
+        """Raise NoServerError if the server has closed the connection, or sent what nobody asked for."""
+        try:
+            connection.settimeout(0.0)
+            found = connection.recv(BANNER)
+        except OSError as error:
+            if isinstance(error, BlockingIOError) or type(error).__name__ == "SSLWantReadError":
+                return  # TLS's own business, session tickets for example
+            self._give_up(error)
+        if not found:
+            self._give_up(None)
+        self.close()
+        raise NoServerError(
+            f"pas de réponse à attendre, le serveur envoie ce qu'on ne lui demande pas : {_stranger(found)}"
+        )
 
-    said = tls_reason(error)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificat du serveur refusé : {error.verify_message}"
-    if "CERTIFICATE_REQUIRED" in said:
-        return "le serveur exige un certificat de client (--cert, --key)"
-    if "UNKNOWN_CA" in said:
-        return "le serveur ne connaît pas l'autorité du certificat de client"
-    if "DECODE_ERROR" in said:  # the alert that OpenSSL sends where its end of the connection was shut
-        return "connexion coupée"
-    if isinstance(error, ssl.SSLEOFError | ConnectionResetError) or "WRONG_VERSION" in said or "RECORD" in said:
-        return f"le serveur ne parle pas TLS, ou refuse ce client ({said})"
-    return said
+    def _give_up(self, error: OSError | None, reply: bytes | None = None, size: int = 0) -> NoReturn:
+        """Close the connection and raise what can be said of its end.
+
+        error: None at the end of the stream. reply: what came of an answer of `size` bytes; None: nothing was sent.
+        """
+        dead = not _is_served(self._peer)
+        self.close()
+        if reply and (reply[:2] == TLS_ALERT or is_text(reply)):
+            raise NoAnswerError(f"réponse incompréhensible : {_stranger(reply)}")
+        so_far = f" ({len(reply)} octet(s) d'une réponse de {size})" if reply else ""
+        if isinstance(error, TimeoutError):
+            text = f"pas de réponse du serveur en {self._options.timeout:g} s{so_far}"
+        elif error is not None and not self._is_end(error):
+            text = tls.explain(error, tls.SERVER) if self._tls is not None else reason(error)
+            text = f"connexion coupée par le serveur : {text}{so_far}"
+        else:
+            text = "le serveur a coupé la connexion" if error is not None else "le serveur a fermé la connexion"
+            if dead:
+                text += so_far + (
+                    " : il s'est arrêté" if reply is None else " en traitant la demande : il s'est arrêté"
+                )
+            elif reply is not None:
+                text += so_far or " sans répondre"
+            if not dead and not reply and time.monotonic() < self._fresh_until:
+                text += " : trop de clients ?" if self._tls is not None else " : trop de clients, ou TLS (--tls) ?"
+        raise (NoServerError if reply is None else NoAnswerError)(text)
+
+    def _is_end(self, error: OSError) -> bool:
+        return isinstance(error, ConnectionError) if self._tls is None else tls.is_end(error)
+
+    def _failure_to_connect(self, error: OSError) -> str:
+        if isinstance(error, TimeoutError):
+            return f"pas de réponse en {self._options.timeout:g} s"
+        if self._tls is None or isinstance(error, ConnectionRefusedError):
+            return reason(error)
+        if tls.is_end(error):
+            return "il a fermé la connexion pendant la négociation : il ne parle pas TLS, ou a trop de clients ?"
+        word = tls.word(error)
+        return tls.explain(error, tls.SERVER) + (f" ({word})" if word else "")
+
+
+def _is_served(address: tuple[object, ...]) -> bool:
+    """Say whether somebody listens at `address`, as far as one can tell without connecting: on this machine."""
+    host, port = str(address[0]), address[1]
+    if not host.startswith("127.") and host != "::1":
+        return True
+    rows: list[list[str]] = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError), open(table) as file:
+            rows += [line.split() for line in file]
+    return not rows or any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
+
+
+def is_text(data: bytes) -> bool:
+    """Say whether `data` begins with letters: HTTP, SSH... A table begins with a number below 2**24, or nearly."""
+    return len(data) >= 4 and all(0x20 <= byte < 0x7F for byte in data[:4])
+
+
+def _stranger(data: bytes) -> str:
+    """Return who has sent `data`, which is no answer, as far as it shows."""
+    if data[:2] == TLS_ALERT:
+        return "ce port attend TLS (--tls)"
+    if is_text(data):
+        line = data.split(b"\r")[0].split(b"\n")[0][:QUOTED].decode("ascii", "replace")
+        return f"ce n'est pas un serveur de la question 5, il dit « {line} »"
+    what = f"octet {data[0]}" if len(data) == 1 else f"{len(data)} octets"
+    return f"{what}, ce n'est pas un serveur de la question 5"

@@ -9,11 +9,10 @@ from __future__ import annotations
 import sys
 
 from spectacles.common import cli, menu
-from spectacles.common.errors import NoServerError
 from spectacles.common.lifecycle import program
 from spectacles.common.protocol import LIST, RESERV, TCP_REQUEST, TCP_RESERV_REPLY
 from spectacles.common.spectacle import REFUSED, TABLE_SIZE, Spectacle, unpack_table
-from spectacles.q5_sockets.channel import ClientConnection
+from spectacles.q5_sockets.channel import ClientConnection, is_text
 
 
 class Session:
@@ -27,7 +26,10 @@ class Session:
         """Only the server holds the truth."""
 
     def list(self) -> list[tuple[int, Spectacle]]:
-        return unpack_table(self._connection.exchange(TCP_REQUEST.pack(LIST, 0, 0), TABLE_SIZE))
+        reply = self._connection.exchange(TCP_REQUEST.pack(LIST, 0, 0), TABLE_SIZE)
+        if is_text(reply):
+            raise self._connection.strange(reply)
+        return unpack_table(reply)
 
     def consult(self, show: int) -> int:
         return next((known.places for slot, known in self.list() if slot == show), REFUSED)
@@ -35,9 +37,7 @@ class Session:
     def reserve(self, show: int, seats: int) -> bool:
         reply = self._connection.exchange(TCP_REQUEST.pack(RESERV, show, seats), TCP_RESERV_REPLY.size)
         if reply not in (TCP_RESERV_REPLY.pack(False), TCP_RESERV_REPLY.pack(True)):
-            raise NoServerError(
-                f"réponse incompréhensible (octet {reply[0]}) : ce n'est pas un serveur de la question 5"
-            )
+            raise self._connection.strange(reply)
         return reply == TCP_RESERV_REPLY.pack(True)
 
 

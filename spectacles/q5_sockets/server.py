@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
         listener = server.enter(Listener(server, options))
         table = SpectacleTable(bytearray(TABLE_SIZE), Lock(), server.store)
         threads = server.enter(Threads())
-        threads.start(work, listener, table, DetachedThreads(options.max_clients))
+        threads.start(work, listener, table, DetachedThreads(options.max_clients, listener.no_thread))
         server.run(listener, threads)
 
 

@@ -1,9 +1,11 @@
-"""Question 4's threads: how many at once, on which processor, and what happens when there is none to be had."""
+"""The threads of questions 3 to 5: how many at once, on which processor, and what happens when there is none."""
 
 from __future__ import annotations
 
 import _thread
 import os
+import re
+import resource
 import sys
 import threading
 from contextlib import ExitStack
@@ -14,7 +16,7 @@ import pytest
 
 from spectacles.common import log, workers
 from spectacles.lab.process import ServerProcess, thread_count
-from tests import helpers
+from tests import helpers, raw_tcp
 from tests.fault.conftest import Shim
 
 LIMIT = 3
@@ -79,24 +81,140 @@ def test_without_an_interpreter_lock_all_processors_are_used(monkeypatch: pytest
 
 
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The task waits until the system has a thread for it, and the log says so once."""
+    """Without one the caller does the work, and the log says so once; with one again, a thread does.
+
+    (With start() waiting for a thread, as it did, the request is answered when somebody else's thread has ended.)
+    """
     said: list[str] = []
-    failures = iter([RuntimeError("can't start new thread")] * 3)
+    failures: list[Exception] = [RuntimeError("can't start new thread"), MemoryError(), RuntimeError()]
+    by: list[int] = []
+    done = threading.Event()
+
+    def work() -> None:
+        by.append(threading.get_ident())
+        done.set()
 
     def start(*arguments: Any) -> int:
-        for failure in failures:
-            raise failure
+        if failures:
+            raise failures.pop()
         return real(*arguments)
 
     real = _thread.start_new_thread
     monkeypatch.setattr(_thread, "start_new_thread", start)
     monkeypatch.setattr(log, "error", lambda message, *_: said.append(message))
     threads = workers.DetachedThreads(1)
-    done = threading.Event()
-    threads.start(done.set)
-    assert done.wait(helpers.DEADLINE)
+    for _ in range(3):
+        threads.start(work)
+    assert by == [threading.get_ident()] * 3
     assert len(said) == 1
+    done.clear()
+    threads.start(work)
+    assert done.wait(helpers.DEADLINE)
+    assert by[3] != threading.get_ident()
     threads.join()
+
+
+def test_who_makes_room_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked as long as it says "again"; when it says no the task is given up, and so is its slot.
+
+    (With the slot kept, the next start() waits for ever.)
+    """
+    answers = [True, True, False]
+    done = threading.Event()
+
+    def start(*arguments: Any) -> int:
+        if answers:
+            raise RuntimeError("can't start new thread")
+        return real(*arguments)
+
+    real = _thread.start_new_thread
+    monkeypatch.setattr(_thread, "start_new_thread", start)
+    threads = workers.DetachedThreads(1, lambda: answers.pop(0))
+    threads.start(done.set)
+    assert not answers
+    assert not done.is_set()
+    threading.Thread(target=threads.start, args=(done.set,), daemon=True).start()
+    assert done.wait(helpers.DEADLINE)
+
+
+STACK = 8 << 20  # bytes of a thread's stack under the usual limit
+LITTLE = 5 << 20  # more than a request needs, less than a stack
+
+
+def size_of(pid: int | str) -> int:
+    """Return the bytes of a process's address space, VmSize of proc(5)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmSize:")[2].split()[0]) << 10
+
+
+def limit(guichet: ServerProcess, more: int) -> None:
+    """Let the address space of the server grow by `more` bytes and not beyond."""
+    _, hard = resource.prlimit(guichet.pid, resource.RLIMIT_AS)
+    resource.prlimit(guichet.pid, resource.RLIMIT_AS, (size_of(guichet.pid) + more, hard))
+
+
+@pytest.mark.parametrize("question", ["q3_threads", "q4_thread_per_request", "q5_sockets"])
+def test_no_thread_at_the_start(directory: Path, question: str) -> None:
+    """One line that says what is missing, and code 1. (With RuntimeError let out, an internal error to be reported.)"""
+    code = f"import spectacles.{question}.server; print(open('/proc/self/status').read())"
+    size = int(helpers.run([sys.executable, "-c", code]).stdout.partition("VmSize:")[2].split()[0]) << 10
+    options = ["--dir", str(directory), *helpers.fresh_names(question), *(["--port", "0"] * (question[:2] == "q5"))]
+    prlimit = ["prlimit", f"--stack={STACK}", f"--as={size + LITTLE}"]
+    done = helpers.run([*prlimit, *helpers.server_command(question, *options)])
+    assert done.returncode == 1, done
+    assert "le système n'en donne pas" in helpers.one_line(done)
+
+
+def test_question_4_without_threads(server: helpers.Servers) -> None:
+    """From the very first request on and for good: all are answered, one by one, and the log says so.
+
+    (With start() waiting for a thread, none is.)
+    """
+    guichet = server("q4_thread_per_request")
+    limit(guichet, LITTLE)
+    for seats in (1, 2):
+        assert guichet.client("reserve", "0", str(seats)).returncode == 0
+    assert guichet.output.count("requêtes traitées une par une") == 1
+    assert guichet.stop() == 0
+    assert helpers.places_in_file(guichet.directory, 0) == helpers.PLACES[0] - 3
+
+
+def test_question_5_without_threads(server: helpers.Servers) -> None:
+    """A crowd that takes all the threads there are: its most silent give way; newcomers among the busy are turned away.
+
+    (With start() waiting for a thread, as it did, the new client is answered when somebody leaves.)
+    """
+    guichet = server("q5_sockets")
+    limit(guichet, 10 * STACK)
+    with ExitStack() as crowd:
+        for _ in range(60):
+            crowd.enter_context(raw_tcp.connect(guichet))
+        guichet.wait_for(r"trop de clients \(pas de thread\) : les nouveaux sont éconduits")
+
+        def served() -> bool:
+            return guichet.client("reserve", "0", "1").returncode == 0
+
+        helpers.eventually(served, "one of the crowd gives way")
+        taken = thread_count(guichet.pid)
+        assert 2 < taken < 60
+    helpers.eventually(lambda: thread_count(guichet.pid) == 2, "all threads gone")
+    assert guichet.client("reserve", "0", "1").returncode == 0
+    assert guichet.output.count("trop de clients") < 20
+    assert not re.search("Traceback|ERROR", guichet.output)
+    assert guichet.stop() == 0
+    assert helpers.places_in_file(guichet.directory, 0) == helpers.PLACES[0] - 2
+
+
+def test_question_5_without_any_thread(server: helpers.Servers) -> None:
+    """No thread for clients at all: each is turned away at once, none waits for ever, and the server can be stopped."""
+    guichet = server("q5_sockets")
+    limit(guichet, LITTLE)
+    for _ in range(5):
+        done = guichet.client("reserve", "0", "1")
+        assert (done.returncode, done.stdout) == (3, "")
+        assert re.search("le serveur a (fermé|coupé) la connexion", helpers.one_line(done))
+    assert guichet.output.count("trop de clients (pas de thread) : les nouveaux sont éconduits") == 1
+    assert guichet.stop() == 0
 
 
 def test_a_failed_task_gives_its_slot_back(monkeypatch: pytest.MonkeyPatch) -> None:
