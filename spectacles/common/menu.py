@@ -7,7 +7,7 @@ import io
 import sys
 
 from spectacles.common.cli import parse_integer, stdout_is_closed
-from spectacles.common.errors import EXIT_DONE, EXIT_REFUSED, NoServerError, RefusedError, reason
+from spectacles.common.errors import EXIT_DONE, EXIT_REFUSED, NoAnswerError, NoServerError, RefusedError, reason
 from spectacles.common.spectacle import INT_MAX, REFUSED
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     class Session(Protocol):
         """A client's conversation with the server. Every method blocks, for the timeout at most.
 
-        Each raises NoServerError without an answer.
+        Each raises NoServerError if nobody could be asked, NoAnswerError if nobody answered.
         """
 
         def catalogue(self) -> list[tuple[int, Spectacle]] | None:
@@ -173,8 +173,9 @@ def _reservation(session: Session) -> None:
 def _reserve(session: Session, show: int, seats: int) -> bool:
     try:
         return session.reserve(show, seats)
-    except NoServerError as error:
-        raise NoServerError(f"{error} ; la réservation a peut-être été faite") from None
+    except NoAnswerError as error:
+        fate = "sera peut-être faite plus tard" if error.waits else "a peut-être été faite"
+        raise NoAnswerError(f"{error} ; la réservation {fate}", waits=error.waits) from None
 
 
 def _ask(prompt: str) -> str:

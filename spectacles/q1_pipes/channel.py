@@ -4,8 +4,9 @@ A FIFO carries bytes and nothing about who wrote them (defects 1 and 2). What gi
 
 * the session: a client holds a flock(2) on tub2_view for as long as it lives; a second one is told so and leaves;
 * the probe: a consultation of a show far below zero is answered by that same number. A new client sends one that nobody
-  can guess and reads until it comes back: every answer that a dead predecessor did not fetch lies before it. (A server
-  that answers otherwise, in C, is believed to have answered all once it is silent.);
+  can guess and reads until it comes back: every answer that a dead predecessor did not fetch lies before it. Only our
+  server gets one: another, in C, may use any number as an index without a look. It is believed to have answered all
+  once it is silent;
 * the turn: a reservation's answer is one byte, too short for that. The server takes a reservation, answers it and only
   then lets go of a flock on tub1_reservation. A new client takes the same lock once and empties the three FIFOs;
 * a reservation is taken only when both of its halves are there, so a client killed between its two writes leaves
@@ -22,10 +23,13 @@ import os
 import select
 import signal
 import stat
+import struct
+import termios
 import time
 
 from spectacles.common import log
-from spectacles.common.errors import HeldError, NoServerError, SpectaclesError, reason
+from spectacles.common.directory import LOCK_NAME
+from spectacles.common.errors import HeldError, NoAnswerError, NoServerError, SpectaclesError, reason
 from spectacles.common.protocol import LIST, PIPE_BOOL, PIPE_INT, RESERV
 
 TYPE_CHECKING = False
@@ -276,30 +280,55 @@ class ClientPipes:
     def exchange(self, kind: int, *words: int) -> int:
         """Send `words` (a show; or a show and seats) and return the reply as a number. Blocks, `timeout` at most.
 
-        Raises NoServerError: no answer in time (the request may have been served), or the server has gone.
+        Raises NoServerError: nobody could be asked. NoAnswerError: no answer in time, or none that is one, or the
+        server has gone; the request may have been served.
         """
         inputs, output = PIPES[kind]
-        reply_format = PIPE_INT if kind == LIST else PIPE_BOOL
         fd = self._fds[output]
         _empty(fd)  # an answer that came after its deadline
+        deadline = time.monotonic() + self._timeout
+        sent = False
         try:
             for name, word in zip(inputs, words, strict=True):
                 os.write(self._fds[name], PIPE_INT.pack(word))
-        except BrokenPipeError:
-            raise NoServerError("le serveur s'est arrêté") from None
-        except BlockingIOError:
-            raise NoServerError("le serveur ne lit plus ses tubes") from None
+                sent = True
+        except (BrokenPipeError, BlockingIOError) as error:
+            gone = isinstance(error, BrokenPipeError)
+            why = "le serveur s'est arrêté" if gone else "le serveur ne lit plus ses tubes"
+            raise (NoAnswerError if sent else NoServerError)(why) from None
+        size = PIPE_INT.size if kind == LIST else PIPE_BOOL.size
+        reply = self._receive(fd, size, deadline, inputs)
+        # What our server says to a probe that was given up waiting for.
+        while kind == LIST and len(reply) > size and PIPE_INT.unpack_from(reply)[0] <= LAST_PROBE:
+            reply = reply[size:]
+        if len(reply) != size:
+            what = "int" if kind == LIST else "bool"
+            raise NoAnswerError(f"{output} : réponse de {len(reply)} octet(s) au lieu de {size} (un {what} du C)")
+        if kind == LIST:
+            answer = int(PIPE_INT.unpack(reply)[0])
+            late_probe = answer <= LAST_PROBE and answer != words[0]
+            return self.exchange(kind, *words) if late_probe else answer
+        if reply[0] > 1:
+            raise NoAnswerError(f"{output} : réponse incompréhensible, {reply[0]} au lieu de 0 ou 1 (un bool du C)")
+        return reply[0]
+
+    def _receive(self, fd: int, size: int, deadline: float, inputs: tuple[str, ...]) -> bytes:
+        """Return what the server answers: `size` bytes; fewer only if no more came in time, or more if it sent more."""
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        if not poll.poll(self._timeout * 1000):
-            raise NoServerError(f"pas de réponse du serveur en {self._timeout:g} s")
-        # A server that dies closes the other end: POLLHUP, and nothing to read.
-        reply = os.read(fd, reply_format.size)
-        if len(reply) != reply_format.size:
-            raise NoServerError("le serveur s'est arrêté")
-        answer = int(reply_format.unpack(reply)[0])
-        late_probe = answer <= LAST_PROBE and answer != words[0]
-        return self.exchange(kind, *words) if late_probe else answer
+        reply = b""
+        while len(reply) < size and poll.poll(max(deadline - time.monotonic(), 0.0) * 1000):
+            part = os.read(fd, 4096)
+            if not part:  # POLLHUP: a server that dies closes the other end
+                unread = any(_unread(self._fds[name]) for name in inputs)
+                when = "sans avoir lu la demande" if unread else "en traitant la demande"
+                raise (NoServerError if unread else NoAnswerError)(f"le serveur s'est arrêté {when}")
+            reply += part
+        if not reply:
+            if all(_unread(self._fds[name]) for name in inputs):
+                raise NoAnswerError(f"{self._late()} : il ne lit pas, la demande est restée dans le tube", waits=True)
+            raise NoAnswerError(f"{self._late()} : il a pris la demande, et se tait")
+        return reply
 
     def _open(self, name: str, flags: int) -> int:
         path = os.path.join(self._directory, name)
@@ -327,36 +356,71 @@ class ClientPipes:
 
     def _sweep(self) -> None:
         """Make sure that nothing a dead client has left, in the FIFOs or in the server's hands, is taken for ours."""
-        late = f"pas de réponse du serveur en {self._timeout:g} s"
         (request,), reply = PIPES[LIST]
         self._discard(request)
+        if self._is_ours():
+            self._probe(self._fds[request], self._fds[reply])
+        else:
+            self._wait_for_silence(self._fds[reply])
+        inputs, reply = PIPES[RESERV]
+        turn = self._fds[inputs[0]]
+        self._lock(turn, self._timeout, self._late())
+        for name in inputs:
+            self._discard(name)
+        _empty(self._fds[reply])
+        fcntl.flock(turn, fcntl.LOCK_UN)
+
+    def _is_ours(self) -> bool:
+        """Say whether the server is one of ours, which hold a lock in their directory as long as they live."""
+        try:
+            fd = os.open(os.path.join(self._directory, LOCK_NAME), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except PermissionError:  # another user's: the file is there, and goes when its server goes
+            return True
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False  # nobody's: a dead server's
+        except OSError:
+            return b"question=q1_pipes\n" in os.pread(fd, 4096, 0)
+        finally:
+            os.close(fd)
+
+    def _probe(self, request_fd: int, reply_fd: int) -> None:
         probe = PIPE_INT.pack(int.from_bytes(os.urandom(4), "little") % 2**30 - 2**31)
         try:
-            os.write(self._fds[request], probe)
+            os.write(request_fd, probe)
         except BrokenPipeError:
             raise NoServerError("le serveur s'est arrêté") from None
         except BlockingIOError:
             raise NoServerError("le serveur ne lit plus ses tubes") from None
         poll = select.poll()
-        poll.register(self._fds[reply], select.POLLIN)
+        poll.register(reply_fd, select.POLLIN)
         answer, patience = b"", self._timeout
         while answer != probe and poll.poll(patience * 1000):
             try:
-                answer = os.read(self._fds[reply], PIPE_INT.size)
+                answer = os.read(reply_fd, PIPE_INT.size)
             except BlockingIOError:  # 64 KB of unread answers: the server has just thrown them away
                 continue
             if not answer:
                 raise NoServerError("le serveur s'est arrêté")
             patience = SILENCE
         if not answer:
-            raise NoServerError(late)
-        inputs, reply = PIPES[RESERV]
-        turn = self._fds[inputs[0]]
-        self._lock(turn, self._timeout, late)
-        for name in inputs:
-            self._discard(name)
-        _empty(self._fds[reply])
-        fcntl.flock(turn, fcntl.LOCK_UN)
+            raise NoServerError(self._late())
+
+    def _wait_for_silence(self, fd: int) -> None:
+        deadline = time.monotonic() + self._timeout
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        while poll.poll(SILENCE * 1000):
+            with contextlib.suppress(BlockingIOError):
+                if not os.read(fd, 65536):
+                    raise NoServerError("le serveur s'est arrêté")
+            if time.monotonic() > deadline:
+                raise NoServerError(f"{SESSION} : des réponses sans fin, que personne n'a demandées")
+
+    def _late(self) -> str:
+        return f"pas de réponse du serveur en {self._timeout:g} s"
 
     def _discard(self, name: str) -> None:
         fd = self._open(name, os.O_RDWR)
@@ -369,6 +433,12 @@ def _read(fd: int) -> bytes:
         return os.read(fd, PIPE_INT.size)
     except BlockingIOError:
         return b""
+
+
+def _unread(fd: int) -> int:
+    """Return how many bytes lie unread in a FIFO, whichever end `fd` is, pipe(7)."""
+    count: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
+    return count
 
 
 def _empty(fd: int) -> None:

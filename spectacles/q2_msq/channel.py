@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import math
 import mmap
 import os
@@ -22,10 +23,10 @@ import sysv_ipc
 from spectacles.common import log
 from spectacles.common.addresses import c_key
 from spectacles.common.directory import process_exists
-from spectacles.common.errors import HeldError, NoServerError, SpectaclesError, reason
+from spectacles.common.errors import HeldError, NoAnswerError, NoServerError, SpectaclesError, reason
 from spectacles.common.lifecycle import interrupt
 from spectacles.common.limits import kernel_limit
-from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REQUEST
+from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REPLY, RESERV_REQUEST
 from spectacles.q2_msq.gate import ANY as ANY
 from spectacles.q2_msq.gate import FIRST_PID, PATIENCE, PAUSE, Gate
 from spectacles.q2_msq.watch import ClientWatch
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 FAIRNESS = 8  # consultations that ANY takes in a row before it looks for a reservation
 FULL_TOO_LONG = 0.2  # seconds, less than between two rounds of housekeeping
 ANSWER_TIMEOUT = 0.1  # seconds in which a live server would have answered
+MSG_COPY, MSG_NOERROR, IPC_NOWAIT = 0o40000, 0o10000, 0o4000  # of msgrcv(2), which the binding does not name
 DRAIN_TIMEOUT = 0.2  # seconds that clients get, when the server stops, to fetch what it has sent them
 
 
@@ -71,6 +73,38 @@ def _who_answers(queue: sysv_ipc.MessageQueue) -> int | None:
             return int(LIST_REPLY.unpack(queue.receive(False, own)[0])[0])
         time.sleep(PAUSE)
     return None  # a worker will answer the request, and housekeeping take the reply: see Gate.is_full()
+
+
+def peek(queue_id: int) -> Iterator[tuple[int, bytes]]:
+    """Yield type and body of each message in a queue, which stay there. Raises OSError without MSG_COPY, msgrcv(2)."""
+    import ctypes  # here: 1 MB that only a failure costs
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    size = kernel_limit("msgmax")
+    buffer = ctypes.create_string_buffer(struct.calcsize("@l") + size)
+    for index in itertools.count():
+        flags = MSG_COPY | MSG_NOERROR | IPC_NOWAIT
+        length = libc.msgrcv(queue_id, buffer, ctypes.c_size_t(size), ctypes.c_long(index), flags)
+        if length < 0:
+            if ctypes.get_errno() == errno.ENOMSG:
+                return
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        (type_,) = struct.unpack_from("@l", buffer)
+        yield type_, buffer.raw[struct.calcsize("@l") :][:length]
+
+
+def _is_to_nobody(type_: int, reply: bytes) -> bool:
+    """Say whether a message as long as a reply is neither a request nor a reply to another client."""
+    if type_ < FIRST_PID:
+        return len(reply) == LIST_REPLY.size  # a reply to a reservation is as short as a request for the list
+    (server,) = struct.unpack_from("<i", reply)
+    return server == type_ or not process_exists(type_)
+
+
+def _of_other_size(size: int, expected: int) -> str:
+    """Say what is wrong with a reply of `size` bytes."""
+    counted = " (le type compté en trop : sizeof de la structure moins celui du type)" if size == expected + 8 else ""
+    return f"réponse de {size} octets au lieu de {expected}{counted or ' (sizeof de la structure moins celui du type)'}"
 
 
 class ServerQueue:
@@ -270,22 +304,37 @@ class ClientQueue:
     def exchange(self, kind: int, body: bytes, reply_size: int) -> bytes:
         """Send a request of type `kind` and return the reply of `reply_size` bytes. Blocks, `timeout` at most.
 
-        Raises NoServerError: no answer in time (the request may have been served), or the server has gone.
+        Raises NoServerError: nobody could be asked. NoAnswerError: no answer in time, or none of this size, or the
+        server has gone; the request may have been served.
         """
         deadline = time.monotonic() + self._timeout
         # Again and again: the first may come just before the call that it is to interrupt.
         signal.setitimer(signal.ITIMER_REAL, self._timeout, 0.05)
+        sent, other = False, 0
         try:
             self._discard_stale_replies()
             self._until(deadline, lambda: self._queue.send(body, True, kind))
+            sent = True
             while True:
                 reply: bytes = self._until(deadline, lambda: self._queue.receive(True, self._pid))[0]
                 if len(reply) == reply_size:
                     return reply
+                other = len(reply)
+                if other not in (LIST_REPLY.size, RESERV_REPLY.size):  # else perhaps to what was asked before
+                    raise NoAnswerError(_of_other_size(other, reply_size))
         except sysv_ipc.ExistentialError:
+            if sent:
+                raise NoAnswerError("le serveur s'est arrêté sans répondre à la demande") from None
             raise NoServerError("le serveur s'est arrêté") from None
         except sysv_ipc.PermissionsError:
             raise NoServerError(f"la file {self._key:#x} : droits insuffisants") from None
+        except TimeoutError:
+            late = f"pas de réponse du serveur en {self._timeout:g} s"
+            if not sent:
+                raise NoServerError(f"{late} : la file est pleine, la demande n'a pas pu y entrer") from None
+            if other:
+                raise NoAnswerError(f"{late}, mais une {_of_other_size(other, reply_size)}") from None
+            raise self._diagnosis(late, kind, body, reply_size) from None
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -299,7 +348,28 @@ class ClientQueue:
                 if type(error) is not sysv_ipc.Error:  # which only says that a signal has come
                     raise
             if time.monotonic() >= deadline:
-                raise NoServerError(f"pas de réponse du serveur en {self._timeout:g} s")
+                raise TimeoutError
+
+    def _diagnosis(self, late: str, kind: int, body: bytes, reply_size: int) -> NoAnswerError:
+        """Return what the queue shows of a request without an answer, without taking anything out of it."""
+        try:
+            messages = list(peek(self._queue.id))
+        except OSError:  # a kernel without MSG_COPY
+            messages = None
+        if messages is None:
+            return NoAnswerError(late)
+        if (kind, body) in messages:
+            return NoAnswerError(f"{late} : personne ne lit la file, la demande y est restée", waits=True)
+        for type_, reply in messages:
+            if len(reply) == reply_size and _is_to_nobody(type_, reply):
+                return NoAnswerError(
+                    f"{late}, mais une réponse de type {type_}, que personne n'attend, est dans la file :"
+                    f" serait-ce la nôtre ? Son type doit être {self._pid}, le PID du client"
+                )
+        reader = self._queue.last_receive_pid
+        if reader > 0 and not process_exists(reader):
+            return NoAnswerError(f"{late} : le processus {reader}, qui a lu la file en dernier, s'est arrêté")
+        return NoAnswerError(f"{late} : la demande a été prise, et n'a pas eu de réponse")
 
     def _discard_stale_replies(self) -> None:
         # To an earlier request of this process, or to an earlier process with this PID (defect 12).

@@ -11,10 +11,13 @@ import os
 import sys
 
 from spectacles.common import cli, menu
+from spectacles.common.errors import NoAnswerError
 from spectacles.common.lifecycle import program
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REPLY, RESERV_REQUEST
 from spectacles.common.spectacle import REFUSED, Spectacle, unpack_table
 from spectacles.q2_msq.channel import ClientQueue
+
+ACK = 4  # offset of `bool ack` in a reply to a reservation
 
 
 class Session:
@@ -37,8 +40,10 @@ class Session:
 
     def reserve(self, show: int, seats: int) -> bool:
         request = RESERV_REQUEST.pack(self._pid, show, seats)
-        _server_pid, ack = RESERV_REPLY.unpack(self._queue.exchange(RESERV, request, RESERV_REPLY.size))
-        return bool(ack)
+        reply = self._queue.exchange(RESERV, request, RESERV_REPLY.size)
+        if reply[ACK] > 1:
+            raise NoAnswerError(f"réponse incompréhensible, {reply[ACK]} au lieu de 0 ou 1 (bool ack, octet {ACK})")
+        return bool(reply[ACK])
 
 
 @program
