@@ -22,7 +22,7 @@ import sysv_ipc
 
 from spectacles.common import log
 from spectacles.common.addresses import c_key
-from spectacles.common.directory import process_exists
+from spectacles.common.directory import process_exists, process_runs
 from spectacles.common.errors import HeldError, NoAnswerError, NoServerError, SpectaclesError, reason
 from spectacles.common.lifecycle import interrupt
 from spectacles.common.limits import kernel_limit
@@ -367,7 +367,7 @@ class ClientQueue:
                     f" serait-ce la nôtre ? Son type doit être {self._pid}, le PID du client"
                 )
         reader = self._queue.last_receive_pid
-        if reader > 0 and not process_exists(reader):
+        if reader > 0 and not process_runs(reader):
             return NoAnswerError(f"{late} : le processus {reader}, qui a lu la file en dernier, s'est arrêté")
         return NoAnswerError(f"{late} : la demande a été prise, et n'a pas eu de réponse")
 
