@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -337,6 +338,65 @@ def test_bad_files_of_the_client(tmp_path: Path, made: Path, strange: Path) -> N
         done = helpers.run(helpers.client_command("q5_sockets", "--port", "1", *options, "list"))
         assert done.returncode == 2, (options, done)
         assert named in helpers.one_line(done)
+
+
+def test_what_is_wrong_with_a_file_is_said_in_french(tmp_path: Path, made: Path, strange: Path) -> None:
+    """Which of the two files, and what: no "[SSL] PEM lib". (Fails with the words of OpenSSL let through.)"""
+    from cryptography.hazmat.primitives import serialization as s
+
+    key = s.load_pem_private_key((made / "server.key").read_bytes(), None)
+    phrase, der, cut = tmp_path / "phrase.key", tmp_path / "server.der", tmp_path / "cut.pem"
+    phrase.write_bytes(
+        key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.BestAvailableEncryption(b"une phrase"))
+    )
+    pem = (made / "server.pem").read_text()
+    der.write_bytes(ssl.PEM_cert_to_DER_cert(pem[pem.index("-----BEGIN") :]))
+    cut.write_text(pem[: len(pem) // 2])
+    (tmp_path / "rien").write_text("rien")
+    own_key, own = str(made / "server.key"), str(made / "server.pem")
+    for cert, key_file, said in (
+        (own, str(phrase), f"{phrase} : clef protégée par une phrase de passe"),
+        (own, None, f"{own} : aucun bloc PEM « PRIVATE KEY » dans ce fichier ; la clef est dans un autre ?"),
+        (own, str(tmp_path / "rien"), f"{tmp_path}/rien : aucun bloc PEM « PRIVATE KEY »"),
+        (str(tmp_path / "rien"), own_key, f"{tmp_path}/rien : aucun bloc PEM « CERTIFICATE »"),
+        (str(der), own_key, "-inform DER"),
+        (str(cut), own_key, "PEM abîmé"),
+        (own, str(strange / "server.key"), "la clef n'est pas celle du certificat"),
+        (own, str(tmp_path), f"{tmp_path} : c'est un répertoire"),
+        (str(tmp_path / "absent"), own_key, f"{tmp_path}/absent : aucun fichier ou répertoire de ce nom"),
+    ):
+        keys = ["--tls-key", key_file] if key_file else []
+        options = ["--dir", str(tmp_path / "guichet"), "--port", "0", "--tls-cert", cert, *keys]
+        done = helpers.run(helpers.server_command("q5_sockets", *options))
+        assert done.returncode == 2
+        assert said in helpers.one_line(done)
+        assert not re.search(r"\[SSL|PEM lib|Errno", done.stderr)
+
+
+def test_what_is_wrong_with_a_certificate_is_said_in_french(
+    server: helpers.Servers, tmp_path: Path, made: Path, strange: Path
+) -> None:
+    """Expired, not yet valid, another name, an unknown authority. (Fails with OpenSSL's own message.)"""
+    import trustme
+
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    cases: list[tuple[str, dict[str, Any], str]] = [
+        ("127.0.0.1", {"not_after": now - day}, "certificat du serveur refusé : expiré"),
+        ("127.0.0.1", {"not_before": now + day}, "pas encore valable"),
+        ("127.0.0.2", {}, "établi pour une autre adresse"),
+    ]
+    for name, dates, said in cases:
+        made_for = authority.issue_cert(name, **dates)
+        path = tmp_path / "server.pem"
+        made_for.private_key_and_cert_chain_pem.write_to_path(path)
+        guichet = server("q5_sockets", "--tls-cert", str(path))
+        done = guichet.client("--tls", "--ca", str(tmp_path / "ca.pem"), "list")
+        assert done.returncode == 3
+        assert said in helpers.one_line(done)
+        done = guichet.client(*trust(strange), "list")
+        assert "certificat du serveur refusé : autorité inconnue" in helpers.one_line(done)
 
 
 # Nobody in the way
