@@ -40,7 +40,7 @@ def _parser() -> cli.Parser:
     change.add_argument("--date", help="date, 10 octets au plus")
     change.add_argument("--places", type=cli.integer(0, INT_MAX), metavar="N", help="places restantes")
     change.add_argument("--empty", action="store_true", help="vide la case")
-    import_.add_argument("file", metavar="FICHIER", help="catalogue en .toml ou en .csv")
+    import_.add_argument("file", metavar="FICHIER", help="catalogue en .toml, ou tableur en .csv (« CSV UTF-8 »)")
     return parser
 
 
@@ -58,7 +58,11 @@ def main(argv: list[str] | None = None) -> None:
         if options.command == "reset":
             storage.create(directory.fd, catalogue.load(catalogue.default_path(options.dir)))
         elif options.command == "import":
-            storage.create(directory.fd, catalogue.load(options.file))
+            remarks: list[str] = []
+            table = catalogue.load(options.file, remarks)
+            storage.create(directory.fd, table)
+            print(*remarks, sep="\n", end="\n" * bool(remarks))
+            _show(table, as_json=False)  # so that a wrong guess is seen at once
         else:
             store = storage.Store(directory.fd, path)
             try:
