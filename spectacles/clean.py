@@ -1,20 +1,23 @@
 """`spectacles clean`: remove what dead servers left in the kernel and in a run directory.
 
-The lock file of a run directory says which keys and names its last server used; after a kill -9 it is still there. Only
-those, and what the command line names, are looked at; each is removed only if no live server has claimed it, nobody is
-attached to it or reads it, and it belongs to this user.
+Removed is what the lock file of the directory notes (its servers write down what they make, and after a kill -9 it is
+still there) and what the command line names, if no live server has claimed it, nobody uses it, and it belongs to this
+user. What else has the keys of this directory, which a program in C may have made, is only named, with the command that
+removes it: whoever made it knows whether it is still wanted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import stat
+from functools import partial
+from pathlib import Path
 
-import posix_ipc
 import sysv_ipc
 
-from spectacles.common import cli, storage
+from spectacles.common import addresses, cli, storage
 from spectacles.common.addresses import c_key
 from spectacles.common.directory import RunDirectory, claim, process_exists
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, HeldError, SpectaclesError, reason
@@ -24,7 +27,12 @@ from spectacles.q1_pipes.channel import has_server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+REMOVED = "supprimé"
+FOREIGN = "à un autre utilisateur, laissé"
+_COMMAND = {"key": "ipcrm -Q", "shm-key": "ipcrm -M", "sem-key": "ipcrm -S", "sem-name": "rm"}
+SEMAPHORE_SIZES = (0, 16, 32)  # bytes of a sem_t, of 32 and 64 bits; 0: made, not yet written
 
 
 @program
@@ -32,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     """Remove and name each thing. Exit code 0; 1 if something had to be left; 3 while a server runs there."""
     parser = cli.Parser(
         prog="spectacles clean",
-        description="Retire ce que des serveurs morts ont laissé dans le noyau et dans un répertoire de travail.",
+        description="Retire ce que des serveurs morts ont laissé dans le noyau et dans un répertoire de travail,\n"
+        "et nomme ce qui a les clefs de ce répertoire sans être à eux.",
         epilog="exemple : spectacles clean --dir /tmp/guichet\n"
         "code de sortie : 0 tout est propre, 1 quelque chose a dû rester, 2 usage, 3 un serveur y travaille.",
     )
@@ -41,93 +50,150 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if not os.path.isdir(options.dir):
         raise SpectaclesError(f"{options.dir} : aucun répertoire de ce nom")
-    found = left = 0
+    outcomes: list[str | None] = []
     with RunDirectory(options.dir) as directory:
-        for what, given, remove in (
-            ("key", options.key, _remove_queue),
-            ("shm-key", options.shm_key, _remove_memory),
-            ("sem-name", options.sem_name, _remove_semaphore),
-        ):
-            recorded = directory.objects.get(what, set())
-            for name in sorted(recorded | ({hex(given) if isinstance(given, int) else given} - {None})):
-                outcome = _try(what, name, remove, noted=name in recorded)
+        ours = set()
+        for what, given in (("key", options.key), ("shm-key", options.shm_key), ("sem-name", options.sem_name)):
+            noted = directory.objects.get(what, set())
+            for name in sorted(noted | ({hex(given) if isinstance(given, int) else given} - {None})):
+                ours.add((what, name))
+                outcome = _deal_with(what, name, noted=name in noted, named=name not in noted)
                 if outcome in (None, REMOVED):
                     directory.remove(what, name)
-                if outcome:
-                    print(f"{what} {name} : {outcome}")
-                    found += 1
-                    left += outcome != REMOVED
+                outcomes.append(outcome)
+        outcomes += [_deal_with(what, name) for what, name in _derived(options.dir) if (what, name) not in ours]
         served = has_server(directory.fd)  # one in C locks no directory
         if served:
             print(f"{options.dir} : un processus y lit les tubes, laissés")
-            found += 1
-            left += 1
+            outcomes.append("laissés")
         for name in (*(() if served else FIFO_NAMES), storage.TEMPORARY_NAME):
             if _remove_file(directory.fd, name):
                 print(f"{os.path.join(options.dir, name)} : {REMOVED}")
-                found += 1
+                outcomes.append(REMOVED)
+    found = set(outcomes) - {None}
     if not found:
         print("Rien à nettoyer")
-    return EXIT_FAILED if left else EXIT_DONE
+    return EXIT_FAILED if found - {REMOVED} else EXIT_DONE
 
 
-REMOVED = "supprimé"
-FOREIGN = "à un autre utilisateur, laissé"
+def _derived(directory: str) -> Iterator[tuple[str, str]]:
+    """Yield what has a key of `directory`: of each kind, as a program of one's own may use any for any."""
+    projects = range(addresses.PROJECT_MSQ, addresses.PROJECT_SEM + 1)
+    keys = [addresses.directory_key(directory, project) for project in projects]
+    for what in ("key", "shm-key", "sem-key"):
+        yield from ((what, hex(key)) for key in keys)
+    yield "sem-name", addresses.semaphore_name(directory)
+    yield "sem-name", f"/spectacles-c-{keys[0]:08x}"  # of the C reference
 
 
-def _try(what: str, name: str, remove: Callable[[str], str | None], *, noted: bool) -> str | None:
+def _deal_with(what: str, name: str, *, noted: bool = False, named: bool = False) -> str | None:
+    """Remove what was noted or named, only look at anything else, and print what came of it.
+
+    Return that, None if there is no such thing.
+    """
     try:
         with claim(f"{what} {name}"):
+            thing = _LOOK[what](name)
             # A server in C claims nothing: what none of ours has noted may be one's.
-            user = None if noted or what != "key" else _last_user(name)
-            if user:
-                return f"le processus {user}, un des derniers à s'en servir, vit encore ; laissée"
-            return remove(name)
+            in_use = thing.attached or ("" if noted else thing.last_user)
+            if in_use:
+                outcome = in_use
+            elif thing.uid != os.geteuid():
+                outcome = f"{FOREIGN} ; pour lui ou root : {thing.command}"
+            elif noted or named:
+                thing.remove()
+                outcome = REMOVED
+            else:
+                outcome = f"non noté par un serveur de ce répertoire, laissé ; à retirer par : {thing.command}"
     except HeldError:
-        return "utilisé par un serveur vivant, laissé"
+        if not (noted or named):
+            return None  # of a live server in another directory, whose key is the same by chance
+        outcome = "utilisé par un serveur vivant, laissé"
     except (sysv_ipc.ExistentialError, FileNotFoundError):
         return None
     except (sysv_ipc.PermissionsError, PermissionError):
-        return FOREIGN
+        outcome = f"{FOREIGN} ; pour lui ou root : {_COMMAND[what]} {name}"
     except (ValueError, TypeError, OverflowError):
-        return "nom illisible, laissé"
+        outcome = "nom illisible, laissé"
     except OSError as error:
-        return f"{reason(error)}, laissé"
+        outcome = f"{reason(error)}, laissé"
+    print(f"{what} {name} : {outcome}")
+    return outcome
 
 
-def _last_user(name: str) -> int | None:
+class _Thing:
+    """A kernel object: whose it is, what says that somebody uses it ("" if nothing), and how to remove it."""
+
+    def __init__(
+        self, uid: int, remove: Callable[[], object], command: str, *, attached: str = "", last_user: str = ""
+    ) -> None:
+        self.uid = uid
+        self.remove = remove
+        self.command = command
+        self.attached = attached
+        self.last_user = last_user
+
+
+def _queue(name: str) -> _Thing:
     queue = sysv_ipc.MessageQueue(c_key(int(name, 0)))
-    last = (queue.last_send_pid, queue.last_receive_pid)
-    return next((pid for pid in last if pid > 0 and process_exists(pid)), None)
+    last_user = _alive(queue.last_send_pid, queue.last_receive_pid)
+    return _Thing(queue.uid, queue.remove, f"{_COMMAND['key']} {name}", last_user=last_user)
 
 
-def _remove_queue(name: str) -> str:
-    queue = sysv_ipc.MessageQueue(c_key(int(name, 0)))
-    if queue.uid != os.geteuid():
-        return FOREIGN
-    queue.remove()
-    return REMOVED
-
-
-def _remove_memory(name: str) -> str:
+def _memory(name: str) -> _Thing:
     memory = sysv_ipc.SharedMemory(c_key(int(name, 0)), size=0)
-    try:
-        if memory.uid != os.geteuid():
-            return FOREIGN
-        if memory.number_attached > 1:  # one is this process
-            return f"attachée par {memory.number_attached - 1} processus, laissée"
-        memory.remove()
-    finally:
-        memory.detach()
-    return REMOVED
+    others = memory.number_attached - 1  # one is this process
+    uid = memory.uid
+    memory.detach()
+    attached = f"attachée par {others} processus, laissée" if others else ""
+    return _Thing(uid, memory.remove, f"{_COMMAND['shm-key']} {name}", attached=attached)
 
 
-def _remove_semaphore(name: str) -> str:
-    if os.lstat(f"/dev/shm/sem.{name[1:]}").st_uid != os.geteuid():
-        return FOREIGN
-    with contextlib.suppress(posix_ipc.ExistentialError):
-        posix_ipc.unlink_semaphore(name)
-    return REMOVED
+def _semaphores(name: str) -> _Thing:
+    semaphores = sysv_ipc.Semaphore(c_key(int(name, 0)))
+    last_user = _alive(semaphores.last_pid)
+    return _Thing(semaphores.uid, semaphores.remove, f"{_COMMAND['sem-key']} {name}", last_user=last_user)
+
+
+def _semaphore(name: str) -> _Thing:
+    # As a file: sem_open(3) dies with SIGBUS on an empty one. glibc and musl have it in different places.
+    for path in (f"/dev/shm/sem.{name[1:]}", f"/dev/shm/{name[1:]}"):
+        with contextlib.suppress(FileNotFoundError):
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode) and status.st_size in SEMAPHORE_SIZES:
+                user = _mapped_by(status)
+                attached = f"ouvert par le processus {user}, laissé" if user else ""
+                return _Thing(
+                    status.st_uid,
+                    partial(os.unlink, path),
+                    f"{_COMMAND['sem-name']} {shlex.quote(path)}",
+                    attached=attached,
+                )
+    raise FileNotFoundError
+
+
+_LOOK: dict[str, Callable[[str], _Thing]] = {
+    "key": _queue,
+    "shm-key": _memory,
+    "sem-key": _semaphores,
+    "sem-name": _semaphore,
+}
+
+
+def _alive(*pids: int) -> str:
+    user = next((pid for pid in pids if pid > 0 and process_exists(pid)), None)
+    return f"le processus {user}, un des derniers à s'en servir, vit encore ; laissée" if user else ""
+
+
+def _mapped_by(status: os.stat_result) -> int | None:
+    """Return a process that has the file in its memory, as far as this user may see, proc(5)."""
+    # Not by its path: glibc makes a semaphore under another name first, and links it.
+    file = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x} {status.st_ino} ".encode()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            if file in maps.read_bytes():
+                return int(maps.parent.name)
+    return None
 
 
 def _remove_file(directory_fd: int, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import posix_ipc
 import pytest
 import sysv_ipc
 
+from spectacles.common import addresses
 from spectacles.lab.process import ServerProcess
 from tests import helpers
 
@@ -216,18 +218,116 @@ def test_damaged_lock_file(directory: Path) -> None:
     assert not done.stdout.count("supprimé")
 
 
-@pytest.mark.parametrize("question", ["q1_pipes", "q2_msq", "q3_threads"])
-def test_a_live_server_in_c(server: helpers.Servers, c_programs: Path, directory: Path, question: str) -> None:
-    """It claims nothing, but reads: its FIFOs stay, and its queue, which only a name given here could lead to.
+C_OBJECTS = {"q1_pipes": ("shm-key", "sem-name"), "q2_msq": ("key", "shm-key", "sem-name"), "q3_threads": ("key",)}
 
-    (Without the look for readers the FIFOs, and the queue, go, and with them the server.)
+
+@pytest.mark.parametrize("derived", [False, True], ids=["names given", "names derived"])
+@pytest.mark.parametrize("question", C_OBJECTS)
+def test_a_live_server_in_c(
+    server: helpers.Servers, c_programs: Path, directory: Path, question: str, derived: bool
+) -> None:
+    """It claims nothing, but uses: its FIFOs stay, and what only a name given here, or ftok, could lead to.
+
+    (Without the look for readers the FIFOs go; without last_user the queue; without _mapped_by the semaphore, which the
+    next server in C would then make a second time.)
     """
-    names = helpers.fresh_names(question)
+    names = [] if derived else helpers.fresh_names(question)
     guichet = server(question, directory=directory, names=names, command=[str(c_programs / f"{question[:2]}_server")])
     assert guichet.client("reserve", "0", "1").returncode == 0
-    done = clean(directory, *names[:2])
+    before = helpers.own_objects()
+    done = clean(directory, *names)
     assert done.returncode == 1, done
-    assert "laissé" in done.stdout
     assert "supprimé" not in done.stdout
+    assert "ipcrm" not in done.stdout
+    for what in C_OBJECTS[question]:
+        assert re.search(rf"^{what} \S+ : .*laissé", done.stdout, re.MULTILINE), done.stdout
+    assert helpers.own_objects() == before
     assert guichet.client("reserve", "0", "1").returncode == 0
     assert guichet.stop() == 0
+
+
+@pytest.mark.parametrize("question", C_OBJECTS)
+def test_a_killed_server_in_c(server: helpers.Servers, c_programs: Path, directory: Path, question: str) -> None:
+    """Nothing notes what it made, but it has the keys of the directory: named, left, and the commands named work.
+
+    (Without _derived, "Rien à nettoyer".)
+    """
+    guichet = server(question, directory=directory, names=(), command=[str(c_programs / f"{question[:2]}_server")])
+    tree = guichet.tree()
+    for pid in tree:
+        os.kill(pid, signal.SIGKILL)
+    guichet.process.wait(helpers.DEADLINE)
+    for pid in tree:
+        helpers.eventually(lambda pid=pid: helpers.is_gone(pid), "the end")  # type: ignore[misc]
+    before = helpers.own_objects()
+    assert len(before) == len(C_OBJECTS[question])
+    done = clean(directory)
+    assert done.returncode == 1, done
+    assert helpers.own_objects() == before
+    commands = re.findall(r"laissé ; à retirer par : (.*)", done.stdout)
+    assert len(commands) == len(before), done.stdout
+    for command in commands:
+        assert helpers.run(["sh", "-c", command]).returncode == 0
+    assert helpers.own_objects() == set()
+    again = clean(directory)
+    assert (again.returncode, again.stdout) == (0, "Rien à nettoyer\n")
+
+
+def test_every_kind_under_every_key_of_the_directory(directory: Path) -> None:
+    """A student's program takes ftok(DIR, 42) for whatever it likes: semaphores of System V too."""
+    keys = [addresses.directory_key(str(directory), project) for project in (42, 43, 44)]
+    for key in keys:
+        sysv_ipc.MessageQueue(key, sysv_ipc.IPC_CREX)
+        sysv_ipc.SharedMemory(key, sysv_ipc.IPC_CREX, size=4).detach()
+        sysv_ipc.Semaphore(key, sysv_ipc.IPC_CREX).release()
+    name = addresses.semaphore_name(str(directory))
+    posix_ipc.Semaphore(name, posix_ipc.O_CREX).close()
+    try:
+        in_use = clean(directory)  # semctl(2) and semop(2) of this very process, which lives
+        assert in_use.stdout.count("vit encore ; laissée") == 3
+        for key in keys:
+            helpers.run([sys.executable, "-c", f"import sysv_ipc; sysv_ipc.Semaphore({key}).release()"])
+        done = clean(directory)
+        assert done.returncode == 1, done
+        for key in keys:
+            for option in ("-Q", "-M", "-S"):
+                assert f"à retirer par : ipcrm {option} {key:#x}\n" in done.stdout
+        assert (
+            f"à retirer par : rm /dev/shm/sem{addresses.semaphore_name(str(directory)).replace('/', '.')}"
+            in done.stdout
+        )
+        assert done.stdout.count("\n") == 10
+        named = clean(directory, "--key", hex(keys[1]), "--shm-key", hex(keys[0]))
+        assert named.stdout.count("supprimé") == 2
+        assert named.stdout.count("à retirer par") == 8
+    finally:
+        helpers.remove_objects(helpers.own_objects())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make objects of another user")
+def test_what_another_user_left_under_the_keys_of_the_directory(directory: Path) -> None:
+    """Named with the command, for him or for root."""
+    key = addresses.directory_key(str(directory), 42)
+    queue = sysv_ipc.MessageQueue(key, sysv_ipc.IPC_CREX)
+    queue.uid = 65534
+    try:
+        done = clean(directory)
+        assert done.returncode == 1, done
+        assert f"à un autre utilisateur, laissé ; pour lui ou root : ipcrm -Q {key:#x}" in done.stdout
+    finally:
+        queue.remove()
+
+
+def test_where_musl_has_its_semaphores(directory: Path) -> None:
+    """/dev/shm/NAME, of the size of a sem_t: removed if named. A file of another size is somebody's own memory."""
+    names = [helpers.fresh_semaphore() for _ in range(2)]
+    paths = [Path("/dev/shm", name[1:]) for name in names]
+    try:
+        for path, size in zip(paths, (32, 4096), strict=True):
+            path.write_bytes(bytes(size))
+        assert clean(directory, "--sem-name", names[0]).stdout == f"sem-name {names[0]} : supprimé\n"
+        assert clean(directory, "--sem-name", names[1]).stdout == "Rien à nettoyer\n"
+        assert [path.exists() for path in paths] == [False, True]
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
