@@ -16,7 +16,10 @@ from pathlib import Path
 import pytest
 import sysv_ipc
 
+from spectacles.common.errors import NoAnswerError
+from spectacles.q1_pipes import channel
 from spectacles.q1_pipes.channel import NAMES
+from spectacles.q2_msq import channel as queue_channel
 from tests import helpers, raw_tcp
 
 MAYBE, LATER = "la réservation a peut-être été faite", "la réservation sera peut-être faite plus tard"
@@ -98,16 +101,18 @@ def test_q1_is_asked_for_what_it_has_and_nothing_else(pipes: Path) -> None:
     assert re.findall("asked (.*)", said) == ["3", "3"]
 
 
-def test_q1_answers_of_a_predecessor_are_not_ours(pipes: Path) -> None:
-    """A stranger's server, and answers left unread: we ask when it is silent. (Without that, 99 places.)"""
-    with stranger(*pipe_server(pipes, "os.write(seats, struct.pack('i', 7))")):
+def test_q1_answers_of_a_predecessor_are_not_ours(pipes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's server with a dead client's request in hand: we ask when it is silent. (Without that: 5 places.)"""
+    monkeypatch.setattr(channel, "SILENCE", 1.0)  # far above how late the answer is
+    reply = "import time; time.sleep(0.1); os.write(seats, struct.pack('i', asked))"
+    with stranger(*pipe_server(pipes, reply)) as process:
         fd = os.open(pipes / "tub1_view", os.O_WRONLY)
-        left = os.open(pipes / "tub2_view", os.O_RDWR | os.O_NONBLOCK)
-        os.write(left, struct.pack("i", 99))
-        os.write(fd, struct.pack("i", 5) * 3)
-        assert ask_pipes(pipes, "consult", "3").stdout == "7 places\n"
+        os.write(fd, struct.pack("i", 5))
         os.close(fd)
-        os.close(left)
+        assert process.stdout is not None
+        helpers.read_until(process.stdout.fileno(), "asked 5")
+        with channel.ClientPipes(str(pipes), helpers.DEADLINE) as client:
+            assert client.exchange(1, 3) == 3
 
 
 @pytest.mark.parametrize(
@@ -222,14 +227,12 @@ def test_queue_full(directory: Path, queue: tuple[str, sysv_ipc.MessageQueue]) -
 
 def test_queue_without_msg_copy(monkeypatch: pytest.MonkeyPatch, queue: tuple[str, sysv_ipc.MessageQueue]) -> None:
     """A kernel that cannot be asked: what is known is that no answer came."""
-    from spectacles.common.errors import NoAnswerError
-    from spectacles.q2_msq import channel
 
     def peek(queue_id: int) -> Iterator[tuple[int, bytes]]:
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(channel, "peek", peek)
-    with channel.ClientQueue(int(queue[0], 0), 0.1) as client, pytest.raises(NoAnswerError, match=r"en 0.1 s$"):
+    monkeypatch.setattr(queue_channel, "peek", peek)
+    with queue_channel.ClientQueue(int(queue[0], 0), 0.1) as client, pytest.raises(NoAnswerError, match=r"en 0.1 s$"):
         client.exchange(1, bytes(8), 728)
 
 

@@ -447,7 +447,7 @@ class ClientConnection:
                 if self._tls is not None:
                     candidate = self._tls.wrap_socket(candidate, server_hostname=self._options.host)
             except OSError as error:
-                failures[address_text(address)] = self._failure_to_connect(error)
+                failures[address_text(address)] = self._failure_to_connect(error, share)
             else:
                 self._socket, self._peer = candidate, address
                 self._unasked = select.poll()
@@ -476,8 +476,8 @@ class ClientConnection:
         """
         if self._socket is None:
             raise NoServerError("pas de connexion au serveur")
-        if self._unasked.poll(0):  # its end, or bytes that nobody asked for
-            self._check_silent(self._socket)
+        if self._unasked.poll(0) or (self._tls is not None and self._socket.pending()):  # type: ignore[attr-defined]
+            self._check_silent(self._socket)  # its end, or bytes that nobody asked for
         deadline = time.monotonic() + self._options.timeout
         sent, reply = 0, b""
         try:
@@ -540,23 +540,22 @@ class ClientConnection:
             text = tls.explain(error, tls.SERVER) if self._tls is not None else reason(error)
             text = f"connexion coupée par le serveur : {text}{so_far}"
         else:
-            text = "le serveur a coupé la connexion" if error is not None else "le serveur a fermé la connexion"
+            text = f"le serveur a {'fermé' if error is None else 'coupé'} la connexion"
+            if reply is not None:
+                text += so_far or (" en traitant la demande" if dead else " sans répondre")
             if dead:
-                text += so_far + (
-                    " : il s'est arrêté" if reply is None else " en traitant la demande : il s'est arrêté"
-                )
-            elif reply is not None:
-                text += so_far or " sans répondre"
-            if not dead and not reply and time.monotonic() < self._fresh_until:
+                text += " : il s'est arrêté"
+            elif not reply and time.monotonic() < self._fresh_until:
                 text += " : trop de clients ?" if self._tls is not None else " : trop de clients, ou TLS (--tls) ?"
-        raise (NoServerError if reply is None else NoAnswerError)(text)
+        unread = reply is None or (error is not None and self._tls is not None and tls.was_refused(error))
+        raise (NoServerError if unread else NoAnswerError)(text)
 
     def _is_end(self, error: OSError) -> bool:
         return isinstance(error, ConnectionError) if self._tls is None else tls.is_end(error)
 
-    def _failure_to_connect(self, error: OSError) -> str:
+    def _failure_to_connect(self, error: OSError, waited: float) -> str:
         if isinstance(error, TimeoutError):
-            return f"pas de réponse en {self._options.timeout:g} s"
+            return f"pas de réponse en {waited:.2g} s"
         if self._tls is None or isinstance(error, ConnectionRefusedError):
             return reason(error)
         if tls.is_end(error):

@@ -130,6 +130,14 @@ def is_end(error: BaseException) -> bool:
     )
 
 
+def was_refused(error: BaseException) -> bool:
+    """Say whether the other side has refused this one's certificate, or its absence: it has then read nothing.
+
+    In TLS 1.3 a client learns that only when its own handshake is over, and perhaps its first request sent.
+    """
+    return bool(re.search("ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)", word(error)))
+
+
 def word(error: BaseException) -> str:
     """Return what OpenSSL calls a failure, as WRONG_VERSION_NUMBER; "" for other errors."""
     return str(getattr(error, "reason", None) or "").upper().replace(" ", "_")
