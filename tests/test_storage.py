@@ -107,7 +107,6 @@ IMPOSSIBLE = {
     "negative places": changed(3, places=-1),
     "name without end": changed(3, nom=b"x" * NOM_SIZE),
     "date without end": changed(3, date=b"x" * DATE_SIZE),
-    "not UTF-8": changed(3, nom=b"\xff\xfe"),
     "text": b"[[spectacle]]\n" * 60,
 }
 

@@ -94,8 +94,10 @@ class Server:
             try:
                 logs_fd = self.directory.open_logs()
                 self._undo.callback(os.close, logs_fd)
-                log.start(logs_fd, self.name, self.options.log_level)
+                log.start(logs_fd, self.name, self.options.log_level, self.directory.open_logs)
                 self._undo.callback(log.stop)
+                for sentence in self.directory.said:
+                    log.warning("[INFO] %s", sentence)
                 if storage.is_missing(self.directory.fd):
                     _create_from_catalogue(self.directory.fd, self.directory.path, self.options.mode)
                     log.info("[INFO] %s créé depuis le catalogue", storage.FILE_NAME)
@@ -150,11 +152,40 @@ class Server:
                 poll.poll(TICK * 1000)  # blocks; signals wake it by the pipe
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wakeup_fd, 512)
+                self._tend()
                 workers.check(channel.tend())
         finally:
             log.announce("[INFO] Arrêt, fin des requêtes en cours")
             channel.stop()
             workers.stop()
+            self._finish()
+
+    def _tend(self) -> None:
+        log.tend()
+        self.directory.tend()
+        if self.store.table is not None:
+            self.store.table.tend()
+
+    def _finish(self) -> None:
+        """Make sure, nobody being left to change it, that what was acknowledged is in a file that will be found."""
+        table = self.store.table
+        if table is None:
+            return
+        problem = table.finish()
+        if self.directory.where() is None:
+            try:
+                place = storage.rescue(self.directory.path, table.snapshot())
+            except OSError as error:
+                raise SpectaclesError(
+                    f"{self.directory.path} : répertoire supprimé sous le serveur, et la table ne peut pas y être"
+                    f" remise ({reason(error)}) ; {table.left()}"
+                ) from error
+            raise SpectaclesError(
+                f"{self.directory.path} : répertoire supprimé sous le serveur ; la table, à jour, est dans {place} ;"
+                " relancez le serveur"
+            )
+        if problem:
+            raise SpectaclesError(problem)
 
     def _removed(self, what: str, name: str) -> None:
         # What a dead server left was only replaced, and then removed, if this one came to serve.
@@ -184,7 +215,8 @@ def _create_from_catalogue(directory_fd: int, path: str, mode: int) -> None:
         try:
             from spectacles.common import catalogue
 
-            storage.create(directory_fd, catalogue.load(catalogue.default_path(path)), mode)
+            for sentence in storage.create(directory_fd, catalogue.load(catalogue.default_path(path)), mode):
+                log.warning("[INFO] %s", sentence)
             code = 0
         except (SpectaclesError, OSError) as error:
             os.write(write_fd, reason(error).encode()[:4000])

@@ -1,7 +1,8 @@
 """Log lines: date, time, level, the original's tag, then client, request and outcome; on the terminal and in a file.
 
 The standard logging module does the work, with two additions: one handler formats a line once for both places, and the
-file can be shared: several processes append to it, one write per line, and rotate it under a lock.
+file can be shared: several processes append to it, one write per line, and rotate it under a lock. Each of them notices
+within CHECK seconds that somebody else (logrotate, rm) has taken the file away, and makes another.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import os
 import stat
 import sys
+import time
 import traceback
 
 from spectacles.common.text import printable
@@ -21,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+CHECK = 1.0  # seconds between two looks at the name of the file
 MAX_BYTES = 1_000_000  # size at which a log file is rotated
 KEPT_FILES = 5  # NAME.log, NAME.log.1, ... NAME.log.5
 
@@ -75,15 +78,19 @@ class _Formatter(logging.Formatter):
 class _Handler(logging.Handler):
     """Write each line to the terminal and append it to `name`.log in the directory `directory_fd`."""
 
-    def __init__(self, directory_fd: int, name: str) -> None:
+    def __init__(self, directory_fd: int, name: str, open_directory: Callable[[], int] | None) -> None:
         super().__init__()
         self._directory = directory_fd
+        self._open_directory = open_directory
+        self.checked = 0.0  # when
         self._name = f"{name}.log"
         self._file = self._open()
         self._terminal: int | None = 1
         self.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.created - self.checked >= CHECK or record.created < self.checked:  # the clock may be set back
+            self.check(record.created)
         line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
         if self._terminal is not None:
             try:
@@ -97,6 +104,24 @@ class _Handler(logging.Handler):
             os.write(self._file, line)  # O_APPEND: one write is one whole line, whoever else writes
             if os.fstat(self._file).st_size >= MAX_BYTES:
                 self._rotate()
+
+    def check(self, now: float) -> None:
+        """Log to the file of that name, made anew if need be, in the directory of that name. now: seconds, time(2)."""
+        self.checked = now
+        with contextlib.suppress(OSError):  # then as before: there is nowhere to say so
+            if self._open_directory is not None:
+                directory = self._open_directory()
+                try:
+                    if not os.path.samestat(os.fstat(directory), os.fstat(self._directory)):
+                        os.dup2(directory, self._directory, inheritable=False)
+                finally:
+                    os.close(directory)
+            with contextlib.suppress(FileNotFoundError):
+                current = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False)
+                if os.path.samestat(current, os.fstat(self._file)):
+                    return
+            old, self._file = self._file, self._open()
+            os.close(old)
 
     def close(self) -> None:
         super().close()
@@ -115,7 +140,8 @@ class _Handler(logging.Handler):
     def _rotate(self) -> None:
         fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._directory)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            with contextlib.suppress(OSError):  # where there are no locks two may rotate at once: a file is lost early
+                fcntl.flock(fd, fcntl.LOCK_EX)
             with contextlib.suppress(FileNotFoundError):
                 current = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False)
                 if os.path.samestat(current, os.fstat(self._file)):  # else another process has just done it
@@ -132,17 +158,27 @@ class _Handler(logging.Handler):
                 os.rename(newer, older, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
 
-def start(directory_fd: int, name: str, level: str) -> None:
+def start(directory_fd: int, name: str, level: str, open_directory: Callable[[], int] | None = None) -> None:
     """Log from now on to the terminal and to `name`.log (created 0600) in the directory open as `directory_fd`.
 
-    level: "debug", "info", "warning" or "error". Raises OSError when the file cannot be opened or is a symbolic link.
+    level: "debug", "info", "warning" or "error". open_directory: makes and opens that directory again if need be.
+    Raises OSError when the file cannot be opened or is a symbolic link.
     """
     global debug, info
     stop()
-    logger.addHandler(_Handler(directory_fd, name))
+    logger.addHandler(_Handler(directory_fd, name, open_directory))
     logger.setLevel(level.upper())
     debug = logger.debug if logger.isEnabledFor(logging.DEBUG) else _ignore
     info = logger.info if logger.isEnabledFor(logging.INFO) else _ignore
+
+
+def tend() -> None:
+    """Make the log file anew if somebody has taken it away, though nothing is logged. Housekeeping."""
+    now = time.time()
+    for handler in logger.handlers:
+        if isinstance(handler, _Handler) and abs(now - handler.checked) >= CHECK:
+            with handler.lock or contextlib.nullcontext():
+                handler.check(now)
 
 
 def _ignore(message: object, *args: object) -> None:

@@ -74,6 +74,18 @@ class SharedTable(SpectacleTable):
         self._semaphore.release()
         self.reload()
 
+    def finish(self) -> str | None:
+        """As SpectacleTable.finish, once all children have left, one of them perhaps with the semaphore."""
+        self.recover()
+        return super().finish()
+
+    def _acquire(self, timeout: float) -> bool:
+        try:
+            self._semaphore.acquire(timeout)
+        except (posix_ipc.BusyError, posix_ipc.SignalError):
+            return False
+        return True
+
 
 def _create_memory(key: int, mode: int) -> sysv_ipc.SharedMemory:
     with contextlib.suppress(sysv_ipc.ExistentialError):

@@ -6,13 +6,16 @@ and a named semaphore), threads (a bytearray and a Lock), and an experiment that
 
 from __future__ import annotations
 
+import mmap
 import struct
+from contextlib import suppress
 
 from spectacles.common import log
-from spectacles.common.errors import reason
+from spectacles.common.errors import SpectaclesError, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from spectacles.common.storage import Store
@@ -26,6 +29,7 @@ TABLE_SIZE = MAX_SPECTACLE * RECORD_SIZE  # 720 bytes
 INT_MAX = 2**31 - 1
 REFUSED = -1
 NOT_WRITTEN = "écriture impossible"
+PATIENCE = 0.1  # seconds that housekeeping waits for the table's lock
 
 _ID = struct.Struct("<i")
 _PLACES = struct.Struct("<i")
@@ -96,6 +100,44 @@ def unpack_table(table: bytes) -> list[tuple[int, Spectacle]]:
     return [(i, Spectacle.unpack(slot)) for i, slot in slots if _ID.unpack_from(slot)[0] != 0]
 
 
+def check_table(table: bytes) -> str | None:
+    """Say in one sentence what is impossible in the bytes of a table, None if nothing is.
+
+    Text need not be UTF-8: C programs cut names within a letter, or write Latin-1. It needs its final NUL, by which
+    they know where it ends. An empty slot (id 0) may hold anything, padding too: the original leaves stack bytes there.
+    """
+    if len(table) != TABLE_SIZE:
+        return f"{len(table)} octets au lieu de {TABLE_SIZE}"
+    return next((f"case {slot} : {problem}" for slot, problem in _problems(table)), None)
+
+
+def problem_slot(table: bytes) -> int | None:
+    """Return the first slot, 0..9, that check_table() finds impossible, None if it is something else, or nothing."""
+    return next((slot for slot, _ in _problems(table)), None) if len(table) == TABLE_SIZE else None
+
+
+def _problems(table: bytes) -> Iterator[tuple[int, str]]:
+    for slot in range(MAX_SPECTACLE):
+        id_, nom, date, places = RECORD.unpack_from(table, slot * RECORD_SIZE)
+        if id_ == 0:
+            continue
+        if id_ < 0:
+            yield slot, f"id négatif ({id_})"
+        if places < 0:
+            yield slot, f"nombre de places négatif ({places})"
+        for name, text, size in (("nom", nom, NOM_SIZE), ("date", date, DATE_SIZE)):
+            if b"\0" not in text:
+                yield slot, f"{name} sans fin (aucun NUL dans {size} octets)"
+
+
+def shown(text: str) -> str:
+    """Return `text` with what drives a terminal or breaks a line escaped; every letter, U+00A0 and the like, stays."""
+    return text.translate(_CONTROLS)
+
+
+_CONTROLS = {code: ascii(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+
+
 def pack_table(shows: dict[int, Spectacle]) -> bytes:
     """Return the 720 bytes of a table that has `shows` (slot 0..9 -> show), its other slots empty."""
     empty = bytes(RECORD_SIZE)
@@ -118,16 +160,38 @@ class SpectacleTable:
         self._buffer = memoryview(buffer)[:TABLE_SIZE]
         self._lock = lock
         self._store = store
-        self._not_undone: dict[int, bytes] = {}  # offset -> record
-        self.reload()
+        # Slots whose record a failed write left in doubt, and the buffer has right. A child that dies must not take
+        # this knowledge with it: shared with forked children.
+        self._doubtful = mmap.mmap(-1, MAX_SPECTACLE)
+        self._buffer[:] = store.load()
+        self._image = self._buffer.tobytes()
+        store.table = self
 
     def reload(self) -> None:
-        """Fill the buffer from the file, which is the truth after a death. The caller excludes all other users."""
-        self._buffer[:] = self._store.load()
+        """Fill the buffer from the file, which is the truth after a death. The caller excludes all other users.
+
+        But not with what somebody else has put into the file, nor with a record that could not be undone: there the
+        buffer is right, and tend() writes it. Raises SpectaclesError when neither is a possible table.
+        """
+        memory = self._buffer.tobytes()
+        possible = check_table(memory) is None
+        try:
+            table = self._store.load()
+        except SpectaclesError:
+            if not possible:
+                raise
+            return
+        if possible and not _explained_by_a_death(table, memory):
+            return
+        for show in range(MAX_SPECTACLE):
+            if not self._doubtful[show]:
+                record = slice(show * RECORD_SIZE, (show + 1) * RECORD_SIZE)
+                self._buffer[record] = table[record]
         self._image = self._buffer.tobytes()
 
     def release(self) -> None:
         """Let go of the buffer, so that shared memory can be detached."""
+        self._store.table = None
         self._buffer.release()
 
     def snapshot(self) -> bytes:
@@ -158,7 +222,7 @@ class SpectacleTable:
                 self._write_again()
                 ticket = self._store.write(offset, before[:_PLACES_OFFSET] + _PLACES.pack(left))
             except OSError as error:
-                self._undo(offset, before, error)
+                self._undo(show, error)
                 return Refusal(NOT_WRITTEN)
             self._set_places(offset, left)
         try:
@@ -166,7 +230,7 @@ class SpectacleTable:
         except OSError as error:
             with self._lock:
                 self._set_places(offset, self._places(show) + seats)
-                self._undo(offset, self._buffer[offset : offset + RECORD_SIZE].tobytes(), error)
+                self._undo(show, error)
             return Refusal(NOT_WRITTEN)
         return left
 
@@ -180,9 +244,9 @@ class SpectacleTable:
         _PLACES.pack_into(self._buffer, offset + _PLACES_OFFSET, places)
         self._image = self._buffer.tobytes()
 
-    def _undo(self, offset: int, record: bytes, error: OSError) -> None:
+    def _undo(self, show: int, error: OSError) -> None:
+        self._doubtful[show] = 1
         log.error("[RESERVATION] écriture impossible, places rendues : %s", reason(error))
-        self._not_undone[offset] = record
         try:
             self._write_again()
         except OSError as again:
@@ -190,13 +254,96 @@ class SpectacleTable:
 
     def _write_again(self) -> None:
         """Write the records that a failed write left in doubt, before anything else is written."""
-        while self._not_undone:
-            offset, record = self._not_undone.popitem()
-            try:
-                self._store.write(offset, record)
-            except OSError:
-                self._not_undone.setdefault(offset, record)
-                raise
+        while (show := self._doubtful.find(b"\1", 0)) >= 0:
+            offset = show * RECORD_SIZE
+            self._store.write(offset, self._buffer[offset : offset + RECORD_SIZE].tobytes())
+            self._doubtful[show] = 0
+
+    def tend(self) -> None:
+        """Make the file of that name hold what the table holds, whoever has removed, replaced or changed it.
+
+        Housekeeping, in the main thread of the process that made the table. A look costs a few microseconds; it blocks
+        (PATIENCE seconds at most, then for the disk) only if there is something to put right. Raises SpectaclesError
+        when the table is spoilt in memory and in the file.
+        """
+        try:
+            # Without the lock: a reservation that is being written looks like a difference, and is looked at again.
+            if self._holds(self._store.look()) and not self._in_doubt():
+                return
+            if not self._acquire(PATIENCE):
+                return  # till the next round, when whoever died with it will have been noticed
+        except OSError as error:
+            self._store.unknown(error)
+            return
+        try:
+            self._put_right()
+        finally:
+            self._lock.release()  # type: ignore[attr-defined]
+
+    def _put_right(self) -> None:
+        with suppress(OSError):
+            self._write_again()
+        with suppress(OSError):  # what failed is said by the store, once, and tried again in the next round
+            if self._holds(self._store.look()):
+                self._store.fine()
+                return
+            memory = self._buffer.tobytes()
+            if problem := check_table(memory):
+                log.error("[INFO] table abîmée en mémoire (%s) : relue du fichier", problem)
+                self._buffer[:] = self._store.load()
+                self._image = self._buffer.tobytes()
+                return
+            self._store.restore(memory)
+            self._doubtful[:] = bytes(MAX_SPECTACLE)
+
+    def _in_doubt(self) -> bool:
+        return self._doubtful.find(b"\1", 0) >= 0 or self._store.is_out_of_order()
+
+    def _holds(self, content: bytes | None) -> bool:
+        """Say whether `content`, of the file, is what the buffer holds, records in doubt left aside."""
+        if content is None or len(content) != TABLE_SIZE:
+            return False
+        memory = self._buffer.tobytes()
+        return content == memory or all(
+            self._doubtful[show] or content[at : at + RECORD_SIZE] == memory[at : at + RECORD_SIZE]
+            for show, at in enumerate(range(0, TABLE_SIZE, RECORD_SIZE))
+        )
+
+    def finish(self) -> str | None:
+        """tend() once more when the workers have left, and return why the file does not hold the table, if so."""
+        self.tend()
+        if not self._in_doubt():
+            return None
+        return f"{self._store.path} n'est pas à jour, et ne peut pas l'être ; {self.left()}"
+
+    def left(self) -> str:
+        """Return the seats left, as the last thing to say when they could be written nowhere."""
+        shows = unpack_table(self._buffer.tobytes())
+        return "places restantes : " + ", ".join(f"case {slot}, {show.places}" for slot, show in shows)
+
+    def is_at_rest(self) -> bool:
+        """Say whether nobody holds the lock."""
+        if not self._acquire(0):
+            return False
+        self._lock.release()  # type: ignore[attr-defined]
+        return True
+
+    def _acquire(self, timeout: float) -> bool:
+        # Without a lock that can be waited for (the experiment of lab.lockless) nothing can be looked at in peace.
+        acquire = getattr(self._lock, "acquire", None)
+        return acquire is not None and bool(acquire(timeout=timeout))
+
+
+def _explained_by_a_death(table: bytes, memory: bytes) -> bool:
+    """Say whether the file differs from the memory as a child leaves them that died in the middle of a reservation."""
+    slots = [slice(at, at + RECORD_SIZE) for at in range(0, TABLE_SIZE, RECORD_SIZE)]
+    different = [(table[slot], memory[slot]) for slot in slots if table[slot] != memory[slot]]
+    return all(
+        len(different) == 1
+        and ours[:_PLACES_OFFSET] == known[:_PLACES_OFFSET]
+        and _PLACES.unpack_from(ours, _PLACES_OFFSET) < _PLACES.unpack_from(known, _PLACES_OFFSET)
+        for ours, known in different
+    )
 
 
 def _refusal(places: int, seats: int) -> Refusal:
