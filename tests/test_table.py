@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,11 @@ from hypothesis import strategies as st
 
 from spectacles.common.catalogue import default_path, load, parse
 from spectacles.common.errors import UsageError
-from spectacles.common.spectacle import INT_MAX, TABLE_SIZE, Spectacle, unpack_table
+from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST
+from spectacles.common.spectacle import INT_MAX, RECORD, RECORD_SIZE, TABLE_SIZE, Spectacle, unpack_table
 from spectacles.common.storage import check_table
+from spectacles.lab.process import ServerProcess
+from spectacles.q2_msq.channel import ClientQueue
 from tests import helpers
 
 
@@ -221,3 +225,130 @@ def test_parse_gives_a_possible_table_or_one_sentence(entries: list[dict[str, ob
     assert len(shows) == len(entries)
     assert sorted(show.nom for show in shows) == sorted(str(each["nom"]).strip() for each in entries)
     assert sorted(show.places for show in shows) == sorted(int(str(each["places"])) for each in entries)
+
+
+# Tables as C programs leave them
+
+
+def written_by_c(directory: Path, nom: bytes, *, date: bytes = b"2027-01-15", id_: int = 1, places: int = 77) -> bytes:
+    """Write a table with one such show, and return its bytes."""
+    content = RECORD.pack(id_, nom, date, places) + bytes(TABLE_SIZE - RECORD_SIZE)
+    (directory / "spectacles.dat").write_bytes(content)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("nom", "shown"),
+    [
+        ("L'Illusion comique, suivi de : Le Menteur (matinée)".encode()[:49], "Le Menteur (matin\ufffd"),
+        ("Été".encode("latin-1"), "\ufffdt\ufffd"),
+        (b"a\x1b[2J\x07b\x9b\xc2\x9bc\xe2\x80\xa8d", "a\\x1b[2J\\x07b\ufffd\\x9bc\\u2028d"),
+        ("Le\u00a0Cid\u202f!\u200d".encode(), "Le\u00a0Cid\u202f!\u200d"),
+    ],
+    ids=["cut", "Latin-1", "controls", "spaces"],
+)
+def test_text_that_is_not_utf8(server: helpers.Servers, question: str, directory: Path, nom: bytes, shown: str) -> None:
+    """Served, shown as far as can be, nothing that drives a terminal; its bytes stay as they are, in the file and on
+    the wire; `table set` mends the name and keeps the seats sold. (Before: no server started, and the advice was to
+    throw the table away. With shown() taken out of menu.line(), the terminal is cleared.)
+    """
+    before = written_by_c(directory, nom)
+    guichet = server(question, directory=directory)
+    done = guichet.client("list")
+    assert f"{shown} | 2027-01-15 | 77 places\n" in done.stdout
+    menu = guichet.client(stdin="1\n0\n0\n").stdout
+    assert shown in menu
+    answer = guichet.client("--json", "list").stdout
+    assert "\x1b" not in done.stdout + menu + answer
+    assert "\x9b" not in done.stdout + menu + answer
+    assert json.loads(answer)["shows"][0]["nom"] == nom.decode("utf-8", "replace")
+    assert guichet.client("reserve", "0", "7").returncode == 0
+    if question in helpers.QUEUES:
+        assert nom in raw_list(guichet)
+    assert guichet.stop() == 0
+    assert (directory / "spectacles.dat").read_bytes() == before[:68] + bytes([70]) + before[69:]
+    assert shown in table(directory, "show").stdout
+    assert "\x9b" not in table(directory, "show", "--json").stdout
+    done = table(directory, "set", "0", "--nom", "Court")
+    assert (done.returncode, done.stdout) == (0, "[0] Court | 2027-01-15 | 70 places\n")
+
+
+def raw_list(guichet: ServerProcess) -> bytes:
+    """Return the table as a client of questions 2 to 4 gets it."""
+    key = int(guichet.options[guichet.options.index("--key") + 1], 0)
+    with ClientQueue(key, helpers.DEADLINE) as queue:
+        return bytes(queue.exchange(LIST, LIST_REQUEST.pack(os.getpid()), LIST_REPLY.size))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "mend"),
+    [
+        ({"nom": b"x" * 50}, ("--nom", "Court")),
+        ({"nom": b"x" * 50, "date": b"y" * 11}, ("--nom", "Court", "--date", "demain")),
+        ({"nom": b"a", "date": b"\xff" * 11}, ("--date", "demain")),
+        ({"nom": b"a", "id_": -5}, ("--id", "5")),
+        ({"nom": b"a", "places": -1}, ("--places", "0")),
+    ],
+    ids=["name", "name and date", "date", "id", "places"],
+)
+def test_what_no_server_serves_is_mended(directory: Path, wrong: dict[str, object], mend: tuple[str, ...]) -> None:
+    """strncpy leaves no NUL after 50 bytes, and C programs do not see where the name ends: refused, but not lost.
+
+    `table show` shows it, and says what is wrong; the advice is the command that mends it, which keeps the rest. (Fails
+    with Store.load() refusing what is not 720 bytes of a possible table, whoever asks.)
+    """
+    before = written_by_c(directory, **wrong)  # type: ignore[arg-type]
+    port = helpers.server_command("q3_threads", "--dir", str(directory), *helpers.fresh_names("q3_threads"))
+    refused = helpers.run(port)
+    assert refused.returncode == 1
+    line = helpers.one_line(refused)
+    assert "table set 0" in line
+    assert "reset" not in line
+    done = table(directory, "show")
+    assert done.returncode == 1
+    assert done.stdout.startswith("[0] ")
+    assert helpers.one_line(done).partition(" : ")[2] == line.partition(" : ")[2]
+    # Something else is set: done, and what remains is said.
+    done = table(directory, "set", "1", "--nom", "b", "--date", "c", "--places", "2")
+    assert done.returncode == 0
+    assert "reste à réparer, case 0" in done.stdout
+    done = table(directory, "set", "0", *mend)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert check_table((directory / "spectacles.dat").read_bytes()) is None
+    show = helpers.read_table(directory)[0]
+    if "--places" not in mend:
+        assert show.places == 77
+    if "--nom" not in mend:
+        assert (directory / "spectacles.dat").read_bytes()[4:54] == before[4:54]
+    assert table(directory, "show").returncode == 0
+
+
+def test_advice_for_a_file_of_another_size(directory: Path) -> None:
+    """Nothing can be shown of it: a copy is asked for first, and what `reset` costs is said."""
+    (directory / "spectacles.dat").write_bytes(b"x" * 719)
+    for words in (("show",), ("set", "0", "--places", "1")):
+        done = table(directory, *words)
+        assert done.returncode == 1
+        assert "oublie les places vendues" in helpers.one_line(done)
+        assert "copie de sauvegarde" in done.stderr
+
+
+@pytest.mark.parametrize("question", ["q1_pipes", *helpers.QUEUES])
+def test_refused_while_a_server_in_c_runs(
+    server: helpers.Servers, c_programs: Path, directory: Path, question: str
+) -> None:
+    """It locks nothing, but reads its FIFOs, or answers in the queue of the directory: code 3, nothing changed.
+
+    (Without _foreign_server() the table is replaced under it, and its next write undoes that.)
+    """
+    c_server = server(question, directory=directory, names=(), command=[str(c_programs / f"q{question[1]}_server")])
+    assert c_server.client("reserve", "0", "1").returncode == 0
+    before = (directory / "spectacles.dat").read_bytes()
+    for words in (("reset",), ("set", "0", "--places", "1"), ("import", str(helpers.ROOT / "data/spectacles.toml"))):
+        done = table(directory, *words)
+        assert done.returncode == 3, done
+        helpers.one_line(done)
+    assert (directory / "spectacles.dat").read_bytes() == before
+    assert table(directory, "show").returncode == 0
+    assert c_server.stop() == 0
+    assert table(directory, "reset").returncode == 0

@@ -9,6 +9,7 @@ import sys
 from spectacles.common.cli import parse_integer, stdout_is_closed
 from spectacles.common.errors import EXIT_DONE, EXIT_REFUSED, NoAnswerError, NoServerError, RefusedError, reason
 from spectacles.common.spectacle import INT_MAX, REFUSED
+from spectacles.common.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def run(session: Session, options: Namespace) -> int:
 
 def line(slot: int, show: Spectacle) -> str:
     """Return a show as every menu lists it."""
-    return f"[{slot}] {show.nom} | {show.date} | {show.places} places"
+    return f"[{slot}] {printable(show.nom)} | {printable(show.date)} | {show.places} places"
 
 
 def shows_answer(shows: list[tuple[int, Spectacle]]) -> dict[str, object]:
@@ -74,7 +75,10 @@ def json_text(answer: dict[str, object]) -> str:
     import json  # here: a person's client does without
 
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    return json.dumps(answer, ensure_ascii=not utf8)
+    text = json.dumps(answer, ensure_ascii=not utf8)
+    return (
+        text if printable(text) == text else json.dumps(answer)
+    )  # U+009B drives terminals, and is left as it is above
 
 
 def _command(session: Session, options: Namespace) -> tuple[int, str]:
@@ -155,7 +159,7 @@ def _consultation(session: Session) -> None:
         return
     print("\n==== SPECTACLES DISPONIBLES ====")
     for slot, show in known:
-        print(f"[{slot}] {show.nom} | {show.date}")
+        print(f"[{slot}] {printable(show.nom)} | {printable(show.date)}")
     places = session.consult(_ask_number("\nNuméro du spectacle à consulter : "))
     print("Spectacle inexistant" if places == REFUSED else f"Selon le serveur : {places} places disponibles")
 

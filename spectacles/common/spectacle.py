@@ -130,14 +130,6 @@ def _problems(table: bytes) -> Iterator[tuple[int, str]]:
                 yield slot, f"{name} sans fin (aucun NUL dans {size} octets)"
 
 
-def shown(text: str) -> str:
-    """Return `text` with what drives a terminal or breaks a line escaped; every letter, U+00A0 and the like, stays."""
-    return text.translate(_CONTROLS)
-
-
-_CONTROLS = {code: ascii(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
-
-
 def pack_table(shows: dict[int, Spectacle]) -> bytes:
     """Return the 720 bytes of a table that has `shows` (slot 0..9 -> show), its other slots empty."""
     empty = bytes(RECORD_SIZE)

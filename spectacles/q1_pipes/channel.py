@@ -31,6 +31,7 @@ from spectacles.common import log
 from spectacles.common.directory import LOCK_NAME
 from spectacles.common.errors import HeldError, NoAnswerError, NoServerError, SpectaclesError, reason
 from spectacles.common.protocol import LIST, PIPE_BOOL, PIPE_INT, RESERV
+from spectacles.common.storage import set_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -176,11 +177,14 @@ class ServerPipes:
     def _turn(self) -> Iterator[None]:
         """Keep new clients from sweeping, also while the caller works on the request. Blocks while one sweeps."""
         fd = self._fds[PIPES[RESERV][0][0]]
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        # Where FIFOs know no locks, a new client may sweep away an answer of the one that came before it.
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
         try:
             yield
         finally:
-            fcntl.flock(fd, fcntl.LOCK_UN)
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)
 
     def _drop(self, kind: int) -> None:
         for name in PIPES[kind][0]:
@@ -229,12 +233,20 @@ class ServerPipes:
             elif not self._fds and name == FIRST and has_server(directory):  # in C, say: it locks no directory
                 raise HeldError(f"{self._directory.path}/{name} : un autre serveur le lit ; choisissez un autre --dir")
         with contextlib.ExitStack() as undo:
-            with contextlib.suppress(FileExistsError):
+            try:
                 os.mkfifo(name, self._mode, dir_fd=directory)
                 undo.callback(os.unlink, name, dir_fd=directory)
+            except FileExistsError:
+                pass
+            except OSError as error:  # shared folders: VirtualBox, WSL, cifs, sshfs, 9p
+                raise SpectaclesError(
+                    f"{self._directory.path}/{name} : pas de tube nommé possible ici ({reason(error)}) ;"
+                    " choisissez un --dir sur un disque local"
+                ) from error
             fd = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
             undo.callback(os.close, fd)
-            os.fchmod(fd, self._mode)  # mkfifo(2) applies the umask
+            for sentence in set_mode(fd, self._mode, name):  # mkfifo(2) applies the umask
+                log.warning("[INFO] %s", sentence)
             undo.pop_all()
         return fd
 
