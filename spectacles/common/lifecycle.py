@@ -171,7 +171,7 @@ class Server:
         table = self.store.table
         if table is None:
             return
-        problem = table.finish()
+        table.settle()
         if self.directory.where() is None:
             try:
                 place = storage.rescue(self.directory.path, table.snapshot())
@@ -184,7 +184,7 @@ class Server:
                 f"{self.directory.path} : répertoire supprimé sous le serveur ; la table, à jour, est dans {place} ;"
                 " relancez le serveur"
             )
-        if problem:
+        if problem := table.finish():
             raise SpectaclesError(problem)
 
     def _removed(self, what: str, name: str) -> None:

@@ -74,10 +74,9 @@ class SharedTable(SpectacleTable):
         self._semaphore.release()
         self.reload()
 
-    def finish(self) -> str | None:
-        """As SpectacleTable.finish, once all children have left, one of them perhaps with the semaphore."""
+    def settle(self) -> None:
+        """As recover(): a child may have left with the semaphore."""
         self.recover()
-        return super().finish()
 
     def _acquire(self, timeout: float) -> bool:
         try:

@@ -15,7 +15,7 @@ from spectacles.common.errors import SpectaclesError, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from spectacles.common.storage import Store
@@ -301,8 +301,11 @@ class SpectacleTable:
             for show, at in enumerate(range(0, TABLE_SIZE, RECORD_SIZE))
         )
 
+    def settle(self) -> None:
+        """Put right what a worker may have left that was killed as it took too long to leave. None is left."""
+
     def finish(self) -> str | None:
-        """tend() once more when the workers have left, and return why the file does not hold the table, if so."""
+        """tend() once more, when nobody is left, and return why the file does not hold the table, if so."""
         self.tend()
         if not self._in_doubt():
             return None
@@ -313,12 +316,13 @@ class SpectacleTable:
         shows = unpack_table(self._buffer.tobytes())
         return "places restantes : " + ", ".join(f"case {slot}, {show.places}" for slot, show in shows)
 
-    def is_at_rest(self) -> bool:
-        """Say whether nobody holds the lock."""
-        if not self._acquire(0):
-            return False
-        self._lock.release()  # type: ignore[attr-defined]
-        return True
+    def if_at_rest(self, action: Callable[[], None]) -> None:
+        """Run action() with the lock held, or not at all if somebody holds it."""
+        if self._acquire(0):
+            try:
+                action()
+            finally:
+                self._lock.release()  # type: ignore[attr-defined]
 
     def _acquire(self, timeout: float) -> bool:
         # Without a lock that can be waited for (the experiment of lab.lockless) nothing can be looked at in peace.

@@ -238,10 +238,15 @@ class Store:
         Its descriptor would be taken away from under it, and it would refuse what is in the file. It keeps it until
         the process ends, which is what follows.
         """
-        at_rest = not self._fsync or self._written <= max(self._synced, self._failed)
-        if at_rest and (self.table is None or self.table.is_at_rest()):
+        if self.table is None:
+            self._close()
+        else:
+            self.table.if_at_rest(self._close)
+
+    def _close(self) -> None:
+        if not self._fsync or self._written <= max(self._synced, self._failed):  # else a thread is about to sync()
             os.close(self._fd)
-            self._fd = -1
+            self._fd = -1  # not a number that may soon be another file's
 
     def load(self, *, lenient: bool = False) -> bytes:
         """Return the 720 bytes of the file. Raises SpectaclesError when they are not a possible table.
