@@ -237,6 +237,30 @@ def test_no_file_at_the_end(server: helpers.Servers, question: str, directory: P
     assert "Traceback" not in guichet.output
 
 
+def test_nobody_could_look_at_the_end(server: helpers.Servers, many_question: str, shim: Shim) -> None:
+    """A thread keeps the lock for longer than the grace, and the file has gone: that is not passed over in silence.
+
+    (Fails with finish() trusting tend(), which could not have the lock: code 0, and no file. Children are killed, and
+    the file is put back.)
+    """
+    guichet = server(many_question, env=shim.env)
+    assert guichet.client("reserve", "0", "20").returncode == 0
+    shim.ask("hold")
+    with helpers.background(guichet.client_command("--timeout", "5", "reserve", "0", "1")) as client:
+        shim.holder()
+        path_of(guichet).unlink()
+        guichet.process.send_signal(signal.SIGTERM)
+        code = guichet.process.wait(helpers.DEADLINE)
+        client.wait(helpers.DEADLINE)
+    guichet.stop()
+    if many_question in helpers.FORKING:
+        assert code == 0
+        assert helpers.places_in_file(guichet.directory, 0) == 100
+    else:
+        assert code == 1
+        assert "case 0, 100" in guichet.output
+
+
 # The lock
 
 
