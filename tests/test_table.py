@@ -250,7 +250,7 @@ def written_by_c(directory: Path, nom: bytes, *, date: bytes = b"2027-01-15", id
 def test_text_that_is_not_utf8(server: helpers.Servers, question: str, directory: Path, nom: bytes, shown: str) -> None:
     """Served, shown as far as can be, nothing that drives a terminal; its bytes stay as they are, in the file and on
     the wire; `table set` mends the name and keeps the seats sold. (Before: no server started, and the advice was to
-    throw the table away. With shown() taken out of menu.line(), the terminal is cleared.)
+    throw the table away. With printable() taken out of menu.line(), the terminal is cleared.)
     """
     before = written_by_c(directory, nom)
     guichet = server(question, directory=directory)

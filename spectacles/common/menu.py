@@ -76,9 +76,7 @@ def json_text(answer: dict[str, object]) -> str:
 
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     text = json.dumps(answer, ensure_ascii=not utf8)
-    return (
-        text if printable(text) == text else json.dumps(answer)
-    )  # U+009B drives terminals, and is left as it is above
+    return text if printable(text) == text else json.dumps(answer)  # U+009B drives terminals
 
 
 def _command(session: Session, options: Namespace) -> tuple[int, str]:
