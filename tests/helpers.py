@@ -167,8 +167,11 @@ def eventually(condition: Callable[[], object], what: str = "", timeout: float =
 
 
 def stopped(pid: int) -> bool:
-    """Say whether `pid` is stopped by SIGSTOP."""
-    return process_state(pid) == "T"
+    """Say whether `pid` is stopped by SIGSTOP, with all its threads: one that is late may still take a message."""
+    with contextlib.suppress(OSError):
+        states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+        return bool(states) and set(states) == {"T"}
+    return False
 
 
 def freeze(pids: Sequence[int]) -> None:
