@@ -24,6 +24,7 @@ from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, HeldError, Spectacl
 from spectacles.common.lifecycle import program
 from spectacles.q1_pipes.channel import NAMES as FIFO_NAMES
 from spectacles.q1_pipes.channel import has_server
+from spectacles.q2_msq.takeover import claim_queue, live_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,7 +137,9 @@ class _Thing:
 
 def _queue(name: str) -> _Thing:
     queue = sysv_ipc.MessageQueue(c_key(int(name, 0)))
-    last_user = _alive(queue.last_send_pid, queue.last_receive_pid)
+    if held := claim_queue(int(name, 0)):  # by one in another container, too, whose claim is not seen from here
+        held.detach()
+    last_user = _alive(live_user(queue) or 0)
     return _Thing(queue.uid, queue.remove, f"{_COMMAND['key']} {name}", last_user=last_user)
 
 

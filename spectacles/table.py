@@ -12,7 +12,7 @@ from spectacles.common.errors import HeldError, SpectaclesError, UsageError, rea
 from spectacles.common.lifecycle import program
 from spectacles.common.spectacle import INT_MAX, MAX_SPECTACLE, RECORD, RECORD_SIZE, unpack_table
 from spectacles.q1_pipes.channel import has_server
-from spectacles.q2_msq.channel import _who_answers
+from spectacles.q2_msq.takeover import live_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,17 +99,16 @@ def _create(directory_fd: int, path: str, table: bytes) -> None:
 def _foreign_server(directory: RunDirectory) -> str | None:
     """Say which server in C works on the directory, None if none does: it locks nothing.
 
-    One of question 5 cannot be told: nothing of it but a port leads from here to there. Blocks, a tenth of a second at
-    most, and only where there is a queue.
+    One of question 5 cannot be told: nothing of it but a port leads from here to there.
     """
     if has_server(directory.fd):
         return "un serveur y lit les tubes"
     key = addresses.directory_key(directory.path, addresses.PROJECT_MSQ)
     try:
-        server = _who_answers(sysv_ipc.MessageQueue(key))
+        user = live_user(sysv_ipc.MessageQueue(key))
     except (sysv_ipc.Error, OSError):  # no queue, or none of ours
         return None
-    return f"le processus {server} y sert la file {key:#x}" if server else None
+    return f"le processus {user} se sert de la file {key:#x}" if user else None
 
 
 def _changed(table: bytes, options: Namespace) -> bytes:

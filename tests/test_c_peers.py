@@ -1,15 +1,20 @@
-"""The bytes of FIDELITY section 2 against a C compiler, and C programs against Python ones, both ways round."""
+"""The bytes of every message against a C compiler, and C programs against Python ones, both ways round."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sysv_ipc
 
 from spectacles.common import protocol
 from spectacles.common.catalogue import default_path, load
+from spectacles.common.limits import kernel_limit
 from spectacles.common.spectacle import (
     DATE_SIZE,
     MAX_SPECTACLE,
@@ -20,6 +25,7 @@ from spectacles.common.spectacle import (
     pack_table,
     unpack_table,
 )
+from spectacles.lab.process import ServerProcess
 from tests import helpers
 
 CLIENTS = {
@@ -145,6 +151,57 @@ def test_c_client_python_server(server: helpers.Servers, c_programs: Path, quest
     assert json.loads(shown.splitlines()[3])["places"] == 200
 
 
+def key_of(guichet: ServerProcess) -> int:
+    """Return the key of its queue."""
+    return int(guichet.options[guichet.options.index("--key") + 1], 0)
+
+
+def exchange(guichet: ServerProcess, kind: int, size: int) -> bytes:
+    """Ask the server for a list, or for one seat of show 2, in `size` bytes, and return the answer."""
+    queue = sysv_ipc.MessageQueue(key_of(guichet), max_message_size=kernel_limit("msgmax"))
+    queue.send(struct.pack("<iii", os.getpid(), 2, 1).ljust(size, b"\xff")[:size], True, kind)
+    answers: list[tuple[bytes, int]] = []
+
+    def answered() -> bool:
+        with contextlib.suppress(sysv_ipc.BusyError):
+            answers.append(queue.receive(False, os.getpid()))
+        return bool(answers)
+
+    helpers.eventually(answered, f"an answer to {size} bytes")
+    return answers[0][0]
+
+
+@pytest.mark.parametrize("language", ["C", "Python"])
+def test_requests_of_any_length(server: helpers.Servers, c_programs: Path, queue_question: str, language: str) -> None:
+    """A request is taken by the bytes it needs, as C takes it: no padding, one struct for both, the type counted in.
+
+    Whatever comes after them is nobody's business, be it the largest message there can be. (With the lengths of the
+    structs alone accepted, 8 bytes are answered of all lists, and 16 of all reservations.)
+    """
+    guichet = server(queue_question, command=[str(c_programs / C_SERVERS[queue_question])] if language == "C" else None)
+    for size in (*range(4, 33), 100, 2049, kernel_limit("msgmax")):
+        assert len(exchange(guichet, protocol.LIST, size)) == protocol.LIST_REPLY.size
+    before = helpers.places_in_file(guichet.directory, 2)
+    for size in (*range(12, 33), 100, 2049, kernel_limit("msgmax")):
+        assert protocol.RESERV_REPLY.unpack(exchange(guichet, protocol.RESERV, size))[1]
+        before -= 1
+    assert helpers.places_in_file(guichet.directory, 2) == before
+    assert guichet.stop() == 0
+
+
+@pytest.mark.parametrize(("kind", "needed"), [(protocol.LIST, 4), (protocol.RESERV, 12)])
+def test_requests_that_are_too_short(server: helpers.Servers, queue_question: str, kind: int, needed: int) -> None:
+    """One that cannot be read is dropped, and its programmer told why. (With no line for it, or one without reason.)"""
+    for size in (0, needed - 1):
+        guichet = server(queue_question, "--log-level", "warning")
+        queue = sysv_ipc.MessageQueue(key_of(guichet))
+        queue.send(struct.pack("<iii", os.getpid(), 2, 1)[:size], True, kind)
+        guichet.wait_for(rf"type {kind} et de {size} octet.* au moins {needed} .*sizeof.* « long mtype »")
+        helpers.eventually(lambda queue=queue: queue.current_messages == 0, "an empty queue")  # type: ignore[misc]
+        assert helpers.places_in_file(guichet.directory, 2) == 300
+        assert guichet.stop() == 0
+
+
 @pytest.mark.parametrize("question", CLIENTS)
 def test_python_client_c_server(server: helpers.Servers, c_programs: Path, question: str) -> None:
     port = ["--port", str(helpers.free_port())] if question == "q5_sockets" else []
@@ -193,7 +250,8 @@ def test_one_file_for_both(server: helpers.Servers, c_programs: Path, question: 
 def test_not_beside_a_live_server_in_c(server: helpers.Servers, c_programs: Path, question: str) -> None:
     """A server in C claims nothing of ours, but answers: ours is refused, with the code for it, and takes nothing away.
 
-    (Without _who_answers() both serve one queue in questions 3 and 4, each from its own table: seats are sold twice.)
+    (Without make_sure_of_death() both serve one queue in questions 3 and 4, each from its own table: seats are sold
+    twice.)
     """
     names = helpers.fresh_names(question)
     c_server = server(question, names=names, command=[str(c_programs / C_SERVERS[question])])

@@ -202,8 +202,9 @@ def test_takes_over_at_once(server: helpers.Servers, forking_question: str) -> N
 
 
 def test_waiting_requests_are_served_after_a_kill(server: helpers.Servers, queue_question: str) -> None:
-    """Requests of live clients outlive the server in the queue; those of dead clients are dropped.
+    """Requests outlive the server in the queue; nothing of a dead client's stays there for long.
 
+    Its reservation is made, as by a server in C: its PID may be that of a client in another container, which waits.
     (With ServerQueue.__init__ removing an old queue, the client gets no answer.)
     """
     first = server(queue_question)
@@ -223,7 +224,8 @@ def test_waiting_requests_are_served_after_a_kill(server: helpers.Servers, queue
         output = client.communicate(timeout=helpers.DEADLINE)[0].decode()
     assert (client.returncode, output) == (0, "Réservation OK\n")
     assert helpers.places_in_file(first.directory, 0) == 118
-    assert helpers.places_in_file(first.directory, 1) == 80, "the request of a dead client was served"
+    helpers.eventually(lambda: helpers.places_in_file(first.directory, 1) == 75, "the other reservation made")
+    helpers.eventually(lambda: helpers.in_queue(second)[0] == 0, "its reply gone")
     assert second.client("list").returncode == 0
 
 

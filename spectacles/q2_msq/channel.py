@@ -1,8 +1,12 @@
 """One System V message queue between a server and many clients: questions 2, 3 and 4.
 
 Requests have type 1 or 2; a reply has its client's PID as type. Everybody writes to the same 16 KB, and nobody can tell
-who sent what (defects 11 to 15). So the server never blocks in msgsnd(2), believes no PID that it has not looked up,
-has room made when there is none (gate.py), and removes the replies that the dead have left (watch.py).
+who sent what (defects 11 to 15). So the server never blocks in msgsnd(2), has room made when there is none (gate.py),
+removes the replies that the dead have left (watch.py), and takes over a dead server's queue only (takeover.py).
+
+A PID that does not exist here may be a stranger's: a client in another PID namespace (a container) that shares the IPC
+namespace. It may as well be that of a client that has just died, or of nobody. A stranger is served while there is room
+for its answer, half of the queue at most being for all of them; what it has not read is removed after a while.
 """
 
 from __future__ import annotations
@@ -23,13 +27,14 @@ import sysv_ipc
 from spectacles.common import log
 from spectacles.common.addresses import c_key
 from spectacles.common.directory import process_exists, process_runs
-from spectacles.common.errors import HeldError, NoAnswerError, NoServerError, SpectaclesError, reason
+from spectacles.common.errors import NoAnswerError, NoServerError, SpectaclesError, reason
 from spectacles.common.lifecycle import interrupt
 from spectacles.common.limits import kernel_limit
-from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REPLY, RESERV_REQUEST
+from spectacles.common.protocol import FIRST_PID, LAST_PID, LIST, LIST_REPLY, NEEDED, RESERV, RESERV_REPLY
 from spectacles.q2_msq.gate import ANY as ANY
-from spectacles.q2_msq.gate import FIRST_PID, PATIENCE, PAUSE, Gate
-from spectacles.q2_msq.watch import ClientWatch
+from spectacles.q2_msq.gate import CALM, PATIENCE, PAUSE, WAKE_UP, Gate
+from spectacles.q2_msq.takeover import claim_queue, make_sure_of_death
+from spectacles.q2_msq.watch import STRANGER, WATCHED, ClientWatch, is_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,8 +49,8 @@ if TYPE_CHECKING:
 
 FAIRNESS = 8  # consultations that ANY takes in a row before it looks for a reservation
 FULL_TOO_LONG = 0.2  # seconds, less than between two rounds of housekeeping
-ANSWER_TIMEOUT = 0.1  # seconds in which a live server would have answered
 MSG_COPY, MSG_NOERROR, IPC_NOWAIT = 0o40000, 0o10000, 0o4000  # of msgrcv(2), which the binding does not name
+STRANGERS_PATIENCE = 0.02  # seconds that a request waits until strangers have read what fills half of the queue
 DRAIN_TIMEOUT = 0.2  # seconds that clients get, when the server stops, to fetch what it has sent them
 
 
@@ -59,20 +64,11 @@ def _is_gone(error: Exception) -> bool:
     return isinstance(error, sysv_ipc.ExistentialError) or getattr(error, "errno", 0) in (errno.EINVAL, errno.EIDRM)
 
 
-def _who_answers(queue: sysv_ipc.MessageQueue) -> int | None:
-    """Ask for the table, as a client, and return the PID of the server that answers, None if there is none. Blocks."""
-    own = os.getpid()
-    with contextlib.suppress(sysv_ipc.BusyError):
-        while True:
-            queue.receive(False, own)  # to a dead process that had this PID (defect 12)
-    with contextlib.suppress(sysv_ipc.BusyError):  # full: of nobody's replies, or of what nobody answers
-        queue.send(LIST_REQUEST.pack(own), False, LIST)
-    deadline = time.monotonic() + ANSWER_TIMEOUT
-    while time.monotonic() < deadline:
-        with contextlib.suppress(sysv_ipc.BusyError, struct.error):
-            return int(LIST_REPLY.unpack(queue.receive(False, own)[0])[0])
-        time.sleep(PAUSE)
-    return None  # a worker will answer the request, and housekeeping take the reply: see Gate.is_full()
+def _too_short(body: bytes, kind: int) -> str:
+    return (
+        f"requête de type {kind} et de {len(body)} octet(s) ignorée : il en faut au moins {NEEDED[kind].size} ; "
+        "la taille que prend msgsnd est celle de la structure (sizeof) moins celle de son « long mtype »"
+    )
 
 
 def peek(queue_id: int) -> Iterator[tuple[int, bytes]]:
@@ -115,16 +111,22 @@ class ServerQueue:
     """
 
     def __init__(self, server: Server, key: int, mode: int) -> None:
+        # Noted by a server that was killed: then only one that claims its queues can have made this one.
+        ours = hex(key) in server.directory.objects.get("key", ())
         server.claim("key", hex(key))
         self._key = key
         self.closing = False
         self._in_a_row = 0
         self._full_since = math.inf  # when housekeeping first saw it so
-        self._queue = self._create(key, mode)
+        self._no_room_at = -math.inf  # when a stranger's request was last dropped
+        self._in_hand: dict[int, float] = {}  # strangers who are being served -> since when
         with contextlib.ExitStack() as undo:
+            self._claim = claim_queue(key)
+            undo.callback(self._let_go)
+            self._queue, question = self._create(key, mode, ours=ours)
             undo.callback(self._queue.remove)
             self._send = self._queue.send
-            self._gate = Gate(self._queue)
+            self._gate = Gate(self._queue, question)
             self._watch = ClientWatch()
             self._noted = self._watch.noted
             self.served = mmap.mmap(-1, 1)  # set by every reply; shared with forked children
@@ -140,21 +142,26 @@ class ServerQueue:
             self._drain()
         with contextlib.suppress(sysv_ipc.ExistentialError, OSError):
             self._queue.remove()  # wakes the clients that still wait: they know that the server has gone
+        self._let_go()
         self._watch.close()
         self._gate.close()
+
+    def _let_go(self) -> None:
+        if self._claim:
+            self._claim.detach()
 
     def requests(self, kind: int) -> Iterator[Request]:
         """Yield the requests of `kind` (LIST, RESERV or ANY) as (kind, PID, show, seats) until stop(). Blocks.
 
-        Malformed ones, and those of processes that do not exist, are logged and dropped. Raises SpectaclesError when
-        the queue has been removed.
+        Those that are too short, those in the name of what is no PID of a client, and strangers' for whom there is no
+        room are logged and dropped. Raises SpectaclesError when the queue has been removed.
         """
         take = self._take_fairly if kind == ANY else partial(self._queue.receive, True, kind)
         tell, flooding = self._gate.tell, self._gate.flooding
-        noted = self._noted  # a client noted here was alive a moment ago, and its death will be noticed
-        last_pid = len(noted)
+        noted = self._noted  # a client watched was alive a moment ago, and its death will be noticed
         aside = 0  # the kind of which requests are set aside
-        list_size, unpack_list = LIST_REQUEST.size, LIST_REQUEST.unpack
+        list_needs, unpack_list = NEEDED[LIST].size, NEEDED[LIST].unpack_from
+        reserv_needs, unpack_reserv = NEEDED[RESERV].size, NEEDED[RESERV].unpack_from
         while not self.closing:
             try:
                 body, type_ = self._gate.aside(aside) if aside else take()  # blocks
@@ -162,20 +169,23 @@ class ServerQueue:
                 raise SpectaclesError(f"la file {self._key:#x} a été supprimée") from None
             except sysv_ipc.Error:
                 continue  # interrupted by a signal: to stop, or for nothing
-            if type_ == LIST and len(body) == list_size:
+            if type_ == LIST and len(body) >= list_needs:
                 (client,) = unpack_list(body)
                 request = (LIST, client, 0, 0)
-            elif type_ == RESERV and len(body) == RESERV_REQUEST.size:
-                request = (RESERV, *RESERV_REQUEST.unpack(body))
+            elif type_ == RESERV and len(body) >= reserv_needs:
+                request = (RESERV, *unpack_reserv(body))
                 client = request[1]
             else:
-                if body:
-                    tell(1, f"message de type {type_} et de {len(body)} octets ignoré")
-                else:  # the wake-up, or the end of what it was about
+                if body == WAKE_UP:  # or the end of what it was about
                     aside = 0 if aside else type_
+                else:
+                    tell(1, _too_short(body, type_))
                 continue
-            if not FIRST_PID <= client < last_pid or not (noted[client] or process_exists(client)):
+            if not FIRST_PID <= client <= LAST_PID:
                 tell(1, f"requête de type {type_} au nom du PID {client} ignorée : aucun tel client")
+                continue
+            if noted[client] != WATCHED and not self._admits(client):
+                tell(1, f"requête de type {type_} au nom du PID {client}, inconnu ici, ignorée : file à moitié pleine")
                 continue
             if flooding and self._gate.floods(client) and self._gate.is_crowded():
                 continue  # nor would it read the answer
@@ -184,12 +194,13 @@ class ServerQueue:
     def reply(self, request: Request, body: bytes) -> None:
         """Send `body` to the client of `request`. Never blocks for long: a reply that no one makes room for is lost."""
         client = request[1]
+        self._in_hand.pop(client, None)
         try:
             self._send(body, False, client)
         except sysv_ipc.BusyError:
             self._make_room((body, client))
         self.served[0] = 1
-        if not self._noted[client]:
+        if self._noted[client] != WATCHED:
             self._watch.note(client)
 
     def fileno(self) -> int:
@@ -197,7 +208,7 @@ class ServerQueue:
         return self._watch.fileno()
 
     def tend(self) -> str | None:
-        """Remove the unread replies of the dead, and what fills the queue while nobody reads it. Main thread only.
+        """Remove the replies that nobody will read, and what fills the queue while nobody reads it. Main thread only.
 
         Raises SpectaclesError when the queue has been removed.
         """
@@ -232,9 +243,28 @@ class ServerQueue:
 
     def _make_room(self, reply: Message | None = None) -> None:
         # Whose reply was out of the queue when they died: nothing was found to be removed, and now it is back.
-        for client in self._gate.make_room(reply):
+        for client, exists in self._gate.make_room(reply):
             if not self._noted[client]:
-                self._watch.note(client)
+                self._watch.note(client, stranger=not exists)
+
+    def _admits(self, client: int) -> bool:
+        """Say whether to serve a client that is not watched: one that exists here, or that there is room for."""
+        if is_process(client):
+            self._noted[client] = 0  # whatever had this number before
+            return True
+        self._noted[client] = STRANGER
+        now = time.monotonic()
+        deadline = now + (STRANGERS_PATIENCE if now - self._no_room_at > CALM else 0)
+        while not self._gate.has_room_for_strangers(1 + len(self._in_hand)):
+            now = time.monotonic()
+            if now >= deadline or self.closing:
+                self._no_room_at = now
+                for stranger in [stranger for stranger, since in self._in_hand.items() if now - since > CALM]:
+                    self._in_hand.pop(stranger, None)  # its request has been given up
+                return False
+            time.sleep(PAUSE)
+        self._in_hand[client] = now
+        return True
 
     def _take_fairly(self) -> tuple[bytes, int]:
         """Receive a message of either type: the lowest type first, but then a flood of it would starve the other."""
@@ -245,27 +275,26 @@ class ServerQueue:
                 return self._queue.receive(False, RESERV)  # type: ignore[no-any-return]
         return self._queue.receive(True, ANY)  # type: ignore[no-any-return]  # blocks
 
-    def _create(self, key: int, mode: int) -> sysv_ipc.MessageQueue:
+    def _create(self, key: int, mode: int, *, ours: bool) -> tuple[sysv_ipc.MessageQueue, bytes]:
         # Room for the largest reply; and for another, since the newest that fill half of the queue are kept.
         for name, least in (("msgmax", LIST_REPLY.size), ("msgmnb", 2 * LIST_REPLY.size)):
             if (limit := kernel_limit(name)) < least:
                 raise SpectaclesError(f"limite du noyau kernel.{name} trop basse : {limit} octets, il en faut {least}")
         try:
             with contextlib.suppress(sysv_ipc.ExistentialError):
-                return _open(key, sysv_ipc.IPC_CREX, mode)
+                return _open(key, sysv_ipc.IPC_CREX, mode), b""
             queue = _open(key, sysv_ipc.IPC_CREAT, mode)
             # Its creator keeps an owner's rights even after giving it away, msgctl(2).
             if (queue.uid, queue.cuid) != (os.geteuid(), os.geteuid()):
                 raise sysv_ipc.PermissionsError
-            if server := _who_answers(queue):  # in C, say: it claims no key
-                raise HeldError(f"file {key:#x} : le processus {server} y répond déjà ; choisissez une autre --key")
+            question = make_sure_of_death(queue, key, ours=ours)
             queue.mode = mode
             log.warning("[INFO] file %#x laissée par un serveur mort, reprise", key)
         except sysv_ipc.PermissionsError:
             raise SpectaclesError(f"file {key:#x} : à un autre utilisateur ; choisissez une autre --key") from None
         except (sysv_ipc.Error, OSError, ValueError) as error:
             raise SpectaclesError(f"file {key:#x} : {reason(error)}") from error
-        return queue
+        return queue, question
 
     def _drain(self) -> None:
         self._gate.take(ANY)  # the workers have left: nobody will answer what is still asked

@@ -11,7 +11,7 @@ Clients and server write to the same 16 KB, so a few careless processes can take
 
 A client waits for one answer at a time. So of each process one request of a kind and one reply are kept; nothing of the
 dead; and nothing of one that asks over and over without reading. Live clients' replies that alone fill the queue get
-some time to be read before the oldest are dropped.
+some time to be read before the oldest are dropped. The first to go are strangers', whose PID does not exist here.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from collections import deque
 import sysv_ipc
 
 from spectacles.common import log
-from spectacles.common.directory import process_exists
 from spectacles.common.limits import kernel_limit
-from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REPLY, RESERV_REQUEST
+from spectacles.common.protocol import FIRST_PID, LAST_PID, LIST_REPLY, NEEDED, RESERV, RESERV_REPLY
+from spectacles.q2_msq.watch import is_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Message = tuple[bytes, int]  # body, type: as sysv_ipc returns them
 
 ANY = -RESERV  # msgrcv(2): the first message of the lowest type up to 2, so never a reply (defect 15)
-FIRST_PID = RESERV + 1  # a reply to PID 1 or 2 would be taken for a request (defect 13)
+WAKE_UP = b"\xff\xff\xff"  # to a worker: too short for a request, and the beginning of no client's PID
 CROWD = 100  # messages
 MAX_ASKED = 3  # requests of a kind that one process may make while the gate is moved once, be it impatient
 PATIENCE = 0.25  # seconds that live clients get to read what fills the queue...
@@ -53,24 +53,27 @@ INSTANT = 0.0002  # seconds that the gate stays as it is meanwhile
 CLOSED = 0  # bytes: not even an empty message, which 1 lets in
 WIDE = 1 << 30  # bytes, more than any queue has
 LINES = 5  # about dropped messages in a second
+STRANGERS = 10  # requests of theirs that are set aside while room is being made, about as many as half a queue answers
 
-REQUEST_SIZES = {LIST: LIST_REQUEST.size, RESERV: RESERV_REQUEST.size}
 REPLY_SIZES = {LIST_REPLY.size, RESERV_REPLY.size}
 
 _PID = struct.Struct("<i")
 
 
 class Gate:
-    """The gate of `queue`, shared by all workers of its server, forked children or threads. The queue must be ours."""
+    """The gate of `queue`, shared by all workers of its server, forked children or threads. The queue must be ours.
 
-    def __init__(self, queue: sysv_ipc.MessageQueue) -> None:
+    question: a request of our own that lies in it, to be dropped without a word.
+    """
+
+    def __init__(self, queue: sysv_ipc.MessageQueue, question: bytes = b"") -> None:
         self._queue = queue
+        self._question = question
         self._limit = kernel_limit("msgmnb")  # bytes, all that an ordinary user may set
         queue.max_size = self._limit
-        self._last_pid = kernel_limit("pid_max")
         self._thread_lock = threading.Lock()
         self._process_lock = os.memfd_create("spectacles-msq")
-        self._aside = {kind: os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) for kind in REQUEST_SIZES}
+        self._aside = {kind: os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) for kind in NEEDED}
         self._poll = select.poll()
         for read_fd, _ in self._aside.values():
             self._poll.register(read_fd, select.POLLIN)
@@ -79,6 +82,8 @@ class Gate:
         self._inside = 0  # bytes that are back in
         self._asked: dict[tuple[int, int], int] = {}  # (kind, client) -> requests, since all was last taken out
         self._alive: dict[int, bool] = {}  # client -> whether it can want an answer, while room is being made
+        self._strangers: set[int] = set()  # those of them whose PID does not exist here
+        self._strangers_aside = 0  # their requests set aside, while room is being made
         self.flooding: dict[int, float] = {}  # PID -> when it was last seen to ask over and over without reading
         self._evicted_at = float("-inf")
         self._dropped = 0  # messages not yet spoken of in the log
@@ -91,14 +96,23 @@ class Gate:
             os.close(fd)
 
     def is_full(self) -> bool:
-        """Say whether the largest reply would not fit, by sending one to oneself."""
-        own = os.getpid()
-        try:
-            self._queue.send(bytes(LIST_REPLY.size), False, own)
-        except sysv_ipc.BusyError:
-            return True
-        self.take(own)
-        return False
+        """Say whether the largest reply would not fit, be it for the number of messages."""
+        count, size = self._filled()
+        return size + LIST_REPLY.size > self._limit or count >= self._limit
+
+    def has_room_for_strangers(self, count: int) -> bool:
+        """Say whether `count` of the largest replies would fit in half of the queue."""
+        return self._filled()[1] + count * LIST_REPLY.size <= self._limit // 2
+
+    def _filled(self) -> tuple[int, int]:
+        """Return how many messages and bytes are in the queue, proc(5): nothing is sent that others would notice."""
+        number = b"%d" % self._queue.id
+        with open("/proc/sysvipc/msg", "rb") as table:
+            for line in table:
+                _, queue_id, _, size, count, *_ = line.split()
+                if queue_id == number:
+                    return int(count), int(size)
+        return 0, 0  # it has been removed, as the next call will say
 
     def floods(self, client: int) -> bool:
         """Say whether `client` was just seen to ask over and over without reading."""
@@ -109,14 +123,14 @@ class Gate:
         return int(self._queue.current_messages) > CROWD
 
     def aside(self, kind: int) -> Message:
-        """Return, once, a request of `kind` that has been set aside, an empty message if there is none.
+        """Return, once, a request of `kind` that has been set aside, a WAKE_UP if there is none.
 
         One at a time: what a child had read ahead would be lost when it leaves or dies.
         """
         try:
-            return os.read(self._aside[kind][0], REQUEST_SIZES[kind]), kind
+            return os.read(self._aside[kind][0], NEEDED[kind].size), kind
         except BlockingIOError:
-            return b"", kind
+            return WAKE_UP, kind
 
     def take(self, type_: int) -> list[Message]:
         """Take out what is there now of `type_` (0: of all, ANY: requests). Does not block."""
@@ -128,8 +142,8 @@ class Gate:
                 break
         return messages
 
-    def make_room(self, reply: Message | None = None) -> list[int]:
-        """Sort the queue out, send `reply` with what goes back, and return the live clients that were met.
+    def make_room(self, reply: Message | None = None) -> list[tuple[int, bool]]:
+        """Sort the queue out, send `reply` with what goes back, and return the clients met: PID, whether here.
 
         Blocks while live clients' replies leave no room, PATIENCE at most; then the oldest of them are dropped. Who has
         a reply waits for its turn; housekeeping does not, lest a stopped child stops the parent too: BlockingIOError.
@@ -145,6 +159,8 @@ class Gate:
             deadline = time.monotonic() + (PATIENCE if calm else PATIENCE_IN_A_FLOOD)
             spare = self._limit - (len(reply[0]) if reply else LIST_REPLY.size)
             self._alive = {}
+            self._strangers = set()
+            self._strangers_aside = 0
             for client in [client for client in self.flooding if not self.floods(client)]:
                 del self.flooding[client]
             try:
@@ -155,7 +171,7 @@ class Gate:
                     if sum(len(body) for body, _ in kept) <= spare:
                         break
                     if time.monotonic() >= deadline:
-                        kept = self._newest(kept)
+                        kept = self._newest(kept, self._limit // 2)
                         self._evicted_at = time.monotonic()
                         break
                     self._put_back(kept)
@@ -165,7 +181,7 @@ class Gate:
                 self._put_back(kept)
             finally:
                 self._queue.max_size = self._limit  # whatever has happened: a closed gate stops everybody
-            met = [client for client, alive in self._alive.items() if alive]
+            met = [(client, client not in self._strangers) for client, alive in self._alive.items() if alive]
         self.tell(0, "file encombrée")
         return met
 
@@ -202,19 +218,24 @@ class Gate:
             self._thread_lock.release()
 
     def _sort(self, messages: Iterable[Message]) -> list[Message]:
-        """Set requests aside and return the replies worth keeping, the newest of each client and size, in order."""
+        """Set requests aside and return the replies worth keeping, the newest of each client and size, in order.
+
+        Strangers' come last, and are kept if half of the queue is enough for all.
+        """
         replies: dict[tuple[int, int], Message] = {}
         heard: set[tuple[int, int]] = set()  # at this look: who is answered before the next may ask again
         for body, type_ in messages:
             size = len(body)
-            if REQUEST_SIZES.get(type_) == size:
+            if type_ in NEEDED and size >= NEEDED[type_].size:
+                if body == self._question:
+                    continue
                 client = _PID.unpack_from(body)[0]
                 request = type_, client
                 self._asked[request] = self._asked.get(request, 0) + 1
-                if self._asked[request] > MAX_ASKED and FIRST_PID <= client <= self._last_pid:
+                if self._asked[request] > MAX_ASKED and FIRST_PID <= client <= LAST_PID:
                     self.flooding[client] = time.monotonic()
                     self._alive[client] = False
-                if request not in heard and self._wants(client) and self._set_aside(body, type_):
+                if request not in heard and self._wants(client) and self._set_aside(body, type_, client):
                     heard.add(request)
                     continue
             elif type_ >= FIRST_PID and size in REPLY_SIZES and self._wants(type_):
@@ -222,24 +243,32 @@ class Gate:
                 self._dropped += replies.pop(place, None) is not None
                 replies[place] = (body, type_)
                 continue
-            self._dropped += size > 0  # an empty one is our own, for a worker
-        return [reply for reply in replies.values() if self._alive[reply[1]]]
+            self._dropped += body != WAKE_UP
+        wanted = [reply for reply in replies.values() if self._alive[reply[1]]]
+        known = [reply for reply in wanted if reply[1] not in self._strangers]
+        room = self._limit // 2 - sum(len(body) for body, _ in known)
+        return [*known, *self._newest([reply for reply in wanted if reply[1] in self._strangers], room)]
 
     def _wants(self, client: int) -> bool:
         if client not in self._alive:
-            known = FIRST_PID <= client <= self._last_pid
-            self._alive[client] = known and not self.floods(client) and process_exists(client)
+            self._alive[client] = FIRST_PID <= client <= LAST_PID and not self.floods(client)
+            if self._alive[client] and not is_process(client):
+                self._strangers.add(client)
         return self._alive[client]
 
-    def _set_aside(self, body: bytes, kind: int) -> bool:
+    def _set_aside(self, body: bytes, kind: int, client: int) -> bool:
+        if client in self._strangers:
+            if self._strangers_aside >= STRANGERS:
+                return False
+            self._strangers_aside += 1
         try:
-            return os.write(self._aside[kind][1], body) > 0  # whole or not at all, pipe(7)
+            # The bytes that are needed, always as many: whole or not at all, pipe(7).
+            return os.write(self._aside[kind][1], body[: NEEDED[kind].size]) > 0
         except BlockingIOError:
             return False
 
-    def _newest(self, replies: list[Message]) -> list[Message]:
-        """Return the newest of `replies` that fill half of the queue at most."""
-        room = self._limit // 2
+    def _newest(self, replies: list[Message], room: int) -> list[Message]:
+        """Return the newest of `replies` that fill `room` bytes at most."""
         for count, (body, _) in enumerate(reversed(replies)):
             room -= len(body)
             if room < 0:
@@ -261,7 +290,7 @@ class Gate:
             self._inside = 0
             replies = self._sort([*self.take(0), *self._waiting])
             if sum(len(body) for body, _ in replies) > self._limit:
-                replies = self._newest(replies)
+                replies = self._newest(replies, self._limit // 2)
             self._waiting = deque([*self._wake_ups(), *replies])
             self._send_in_line()
         self._dropped += len(self._waiting)
@@ -311,9 +340,8 @@ class Gate:
     def _open(self, width: int) -> None:
         """Open the gate `width` bytes wider than what is waiting first needs."""
         needed = self._inside + len(self._waiting[0][0]) if self._waiting else 0
-        # More messages than bytes do not fit either: room for the empty ones that wake the workers.
-        self._queue.max_size = min(max(needed + width, 4), self._limit)
+        self._queue.max_size = max(min(needed + width, self._limit), CLOSED)
 
     def _wake_ups(self) -> list[Message]:
         ready = {fd for fd, _ in self._poll.poll(0)}
-        return [(b"", kind) for kind, (read_fd, _) in self._aside.items() if read_fd in ready]
+        return [(WAKE_UP, kind) for kind, (read_fd, _) in self._aside.items() if read_fd in ready]

@@ -9,7 +9,9 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,19 +19,31 @@ from typing import Any, cast
 import pytest
 import sysv_ipc
 
-from spectacles.common.errors import NoServerError, SpectaclesError
+from spectacles.common.errors import HeldError, NoServerError, SpectaclesError
 from spectacles.common.lifecycle import interrupt
 from spectacles.common.limits import kernel_limit
-from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REQUEST
+from spectacles.common.protocol import (
+    LAST_PID,
+    LIST,
+    LIST_REPLY,
+    LIST_REQUEST,
+    NEEDED,
+    RESERV,
+    RESERV_REPLY,
+    RESERV_REQUEST,
+)
 from spectacles.common.spectacle import TABLE_SIZE
-from spectacles.q2_msq import channel
+from spectacles.q2_msq import channel, takeover
 from spectacles.q2_msq import gate as gate_module
+from spectacles.q2_msq import watch as watch_module
 from spectacles.q2_msq.channel import ClientQueue, ServerQueue
-from spectacles.q2_msq.gate import Gate
+from spectacles.q2_msq.gate import ANY, WAKE_UP, Gate
 from tests import helpers
 
 Attack = Callable[..., "subprocess.Popen[str]"]
 UNKNOWN = 9_999_999  # a type above every PID, that nobody ever asks for
+STRANGE = 2**22 - 1000  # no process has such a PID, with the usual pid_max
+NO_SERVER = SimpleNamespace(claim=lambda *_: None, directory=SimpleNamespace(objects={}))
 
 
 @pytest.fixture
@@ -51,7 +65,7 @@ def gate(queue: ServerQueue) -> Gate:
 
 def make_queue() -> ServerQueue:
     """Return a ServerQueue with a key of its own, that claims nothing."""
-    return ServerQueue(cast(Any, SimpleNamespace(claim=lambda *_: None)), helpers.fresh_key(), 0o600)
+    return ServerQueue(cast(Any, NO_SERVER), helpers.fresh_key(), 0o600)
 
 
 def reservation(client: int) -> bytes:
@@ -81,7 +95,7 @@ def test_one_request_at_a_time_is_no_flood(
     try:
         for _ in range(5):
             queue._queue.send(reservation(os.getpid()), True, RESERV)
-            helpers.eventually(lambda: gate.aside(RESERV)[0], "the request set aside")
+            helpers.eventually(lambda: gate.aside(RESERV)[0] != WAKE_UP, "the request set aside")
         assert not gate.floods(os.getpid())
     finally:
         for reader in readers[:2]:
@@ -112,6 +126,171 @@ def test_a_death_while_another_takes_its_place(
     assert list(watch.dead()) == [old.pid]
     assert set(watch._watched.values()) == {new.pid}
     assert (watch.noted[old.pid], watch.noted[new.pid]) == (0, 1)
+
+
+def test_a_process_with_a_strangers_number(queue: ServerQueue, attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client died before it was served, so that it was taken for a stranger; then a process gets its number.
+
+    What it would find is gone within a round of housekeeping, not only once the time of a stranger is over; what is
+    sent to itself stays. (With strangers not looked for, the dead one's reply stays.)
+    """
+    monkeypatch.setattr(watch_module, "STRANGER_TIME", 60.0)
+    dead = attack("true")
+    dead.wait()
+    queue._queue.send(reservation(dead.pid), False, RESERV)
+    request = next(queue.requests(RESERV))
+    queue.reply(request, bytes(RESERV_REPLY.size))
+    queue.tend()
+    assert queue._queue.current_messages == 1
+    with monkeypatch.context() as context:
+        context.setattr(watch_module, "is_process", lambda _: True)
+        context.setattr(queue._watch, "_looked", 0.0)
+        queue.tend()
+    assert queue._queue.current_messages == 0
+
+
+def test_the_time_of_a_stranger(queue: ServerQueue, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has not read goes after a while from its last reply; that room is made meanwhile gives it no more time.
+
+    (With each look at it taken for a new reply, it stays for as long as there is a flood.)
+    """
+    monkeypatch.setattr(watch_module, "STRANGER_TIME", 0.0)
+    queue.reply((RESERV, STRANGE, 0, 1), b"")  # it exists for all that reply() knows
+    assert queue.tend() is None
+    assert queue._queue.current_messages == 0
+    monkeypatch.setattr(watch_module, "STRANGER_TIME", 60.0)
+    queue._queue.send(reservation(STRANGE), False, RESERV)
+    queue.reply(next(queue.requests(RESERV)), bytes(RESERV_REPLY.size))
+    queue.tend()
+    until = dict(queue._watch._strangers)
+    assert set(until) == {STRANGE}
+    queue._make_room()
+    queue.tend()
+    assert queue._watch._strangers == until
+    assert gate.take(STRANGE)
+
+
+def test_strangers_in_a_full_queue(queue: ServerQueue, gate: Gate, attack: Attack) -> None:
+    """Room is made: known clients' replies are kept, strangers' in half of the queue at most, beside those.
+
+    Of their requests a few are set aside. Those kept are watched over. (With strangers kept like the others, more; with
+    all of their requests set aside, they fill the pipe before a known client's.)
+    """
+    known = attack("sleep", "1000").pid
+    for number in range(15):
+        queue._queue.send(bytes(LIST_REPLY.size), False, STRANGE + number)
+    for client in (*range(STRANGE, STRANGE + 50), known):
+        queue._queue.send(LIST_REQUEST.pack(client), False, LIST)
+    queue._queue.send(bytes(LIST_REPLY.size), False, known)
+    queue._make_room()
+    assert len(gate.take(known)) == 1
+    kept = [number for number in range(15) if gate.take(STRANGE + number)]
+    assert kept == list(range(5, 15)), "the newest"
+    aside = []
+    while (message := gate.aside(LIST))[0] != WAKE_UP:
+        aside.append(NEEDED[LIST].unpack(message[0])[0])
+    assert aside == [*range(STRANGE, STRANGE + gate_module.STRANGERS), known]
+    queue.tend()
+    assert set(queue._watch._strangers) >= {STRANGE + number for number in kept}
+
+
+def test_strangers_in_hand(queue: ServerQueue) -> None:
+    """Question 4 has many requests in hand at once: none of a stranger is taken that there would be no room to answer.
+
+    (With those in hand not counted, all are.)
+    """
+    for number in range(30):
+        queue._queue.send(LIST_REQUEST.pack(STRANGE + number), False, LIST)
+    queue._queue.send(LIST_REQUEST.pack(os.getpid()), False, LIST)
+    taken = []
+    for request in queue.requests(ANY):
+        taken.append(request)
+        if request[1] == os.getpid():
+            break
+    assert len(taken) == 1 + kernel_limit("msgmnb") // 2 // LIST_REPLY.size
+    for request in taken:
+        queue.reply(request, b"")
+    assert not queue._in_hand
+
+
+@pytest.mark.parametrize("how", ["waits for requests", "stands still"])
+def test_not_taken_over(attack: Attack, how: str) -> None:
+    """A queue whose server in C was stopped while it waited, or in whatever else it did: it is left as it is.
+
+    (With who_reads() or _stands_still() seeing nobody, it is taken over.)
+    """
+    key = helpers.fresh_key()
+    left = sysv_ipc.MessageQueue(key, sysv_ipc.IPC_CREX, mode=0o600)
+    program = "import sysv_ipc, os, signal; queue = sysv_ipc.MessageQueue(int(os.sys.argv[1])); "
+    program += "queue.send(b'', True, 99); queue.receive(True, 99); "
+    program += "os.kill(os.getpid(), signal.SIGSTOP)" if how == "stands still" else "queue.receive(True, 2)"
+    server = attack(sys.executable, "-c", program, key)
+    try:
+        helpers.eventually(lambda: left.last_receive_pid == server.pid, "its queue used")
+        if how == "stands still":
+            helpers.eventually(lambda: helpers.stopped(server.pid), "the server stopped")
+        else:
+            helpers.eventually(lambda: takeover.who_reads(left.id) == server.pid, "the server seen to wait")
+            helpers.freeze([server.pid])
+            left.send(b"", True, 99)
+            left.receive(True, 99)
+        left.send(LIST_REQUEST.pack(os.getpid()), False, LIST)
+        with pytest.raises(HeldError, match=str(server.pid)):
+            ServerQueue(cast(Any, NO_SERVER), key, 0o600)
+        assert left.receive(False, 0) == (LIST_REQUEST.pack(os.getpid()), LIST)
+        assert left.current_messages == 0
+    finally:
+        left.remove()
+
+
+def test_a_busy_server_is_no_dead_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that cannot be looked at takes one request after another, and comes to ours late: it is alive.
+
+    (With the first tenth of a second without an answer taken for a death, its queue is taken over.)
+    """
+    monkeypatch.setattr(takeover, "MSGRCV", {})
+    monkeypatch.setattr(takeover, "ANSWER_TIMEOUT", 0.5)
+    key = helpers.fresh_key()
+    left = sysv_ipc.MessageQueue(key, sysv_ipc.IPC_CREX, mode=0o600)
+    for _ in range(3):
+        left.send(LIST_REQUEST.pack(os.getpid()), False, LIST)
+    answering = threading.Thread(target=slow_server, args=(left,))
+    answering.start()
+    try:
+        with pytest.raises(HeldError, match="77"):
+            ServerQueue(cast(Any, NO_SERVER), key, 0o600)
+    finally:
+        left.remove()
+        answering.join(helpers.DEADLINE)
+
+
+def slow_server(queue: sysv_ipc.MessageQueue) -> None:
+    """Take one request in 0.3 s, and answer that of a server that starts."""
+    client = 0
+    while client <= LAST_PID:
+        time.sleep(0.3)
+        (client,) = NEEDED[LIST].unpack_from(queue.receive(True, LIST)[0])
+    queue.send(LIST_REPLY.pack(77, bytes(TABLE_SIZE)), True, client)
+
+
+@pytest.mark.parametrize("size", [*range(4, 25), 1000])
+def test_set_aside_by_the_bytes_that_are_needed(queue: ServerQueue, gate: Gate, attack: Attack, size: int) -> None:
+    """Whatever the length of a request, what is set aside of it has one length, so that the next is not cut.
+
+    (With the whole body set aside, or what is longer taken for no request, others are served, or none.)
+    """
+    clients = [attack("sleep", "1000").pid for _ in range(3)]
+    kinds = (LIST, RESERV) if size >= NEEDED[RESERV].size else (LIST,)
+    for client in clients:
+        for kind in kinds:
+            queue._queue.send(RESERV_REQUEST.pack(client, 7, 8).ljust(size, b"!")[:size], False, kind)
+    gate.make_room()
+    for kind in kinds:
+        left = iter(clients)
+        for client in left:
+            expected = (RESERV, client, 7, 8) if kind == RESERV else (LIST, client, 0, 0)
+            assert next(queue.requests(kind)) == expected
+            gate.wake()
 
 
 def let_others_be_faster(gate: Gate, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
@@ -229,7 +408,7 @@ def test_a_lost_wake_up_is_sent_again(queue: ServerQueue, gate: Gate) -> None:
     """
     queue._queue.send(reservation(os.getpid()), False, RESERV)
     gate.make_room()
-    assert gate.take(0) == [(b"", RESERV)]
+    assert gate.take(0) == [(WAKE_UP, RESERV)]
     queue.tend()
     assert queue._queue.current_messages == 1
     assert next(queue.requests(RESERV)) == (RESERV, os.getpid(), 0, 1)
@@ -437,12 +616,13 @@ def test_a_flood_seen_a_little_at_a_time(queue: ServerQueue, gate: Gate) -> None
     counted alone it never does, and test_hostile_messages_soak loses requests of honest clients.)
     """
     request = (reservation(os.getpid()), RESERV)
+    needed = (request[0][: NEEDED[RESERV].size], RESERV)
     for _ in range(gate_module.MAX_ASKED):
         gate._sort([request])
-        assert gate.aside(RESERV) == request
+        assert gate.aside(RESERV) == needed
     assert not gate.floods(os.getpid())
     gate._sort([request])
-    assert gate.aside(RESERV) == (b"", RESERV)
+    assert gate.aside(RESERV) == (WAKE_UP, RESERV)
     assert gate.floods(os.getpid())
 
 
@@ -454,5 +634,5 @@ def test_a_stale_reply_is_no_server() -> None:
     key = helpers.fresh_key()
     left = sysv_ipc.MessageQueue(key, sysv_ipc.IPC_CREX, mode=0o600)
     left.send(LIST_REPLY.pack(4321, bytes(TABLE_SIZE)), False, os.getpid())
-    with ServerQueue(cast(Any, SimpleNamespace(claim=lambda *_: None)), key, 0o600):
+    with ServerQueue(cast(Any, NO_SERVER), key, 0o600):
         pass
