@@ -78,6 +78,7 @@ class Gate:
         for read_fd, _ in self._aside.values():
             self._poll.register(read_fd, select.POLLIN)
         self.closing = False
+        self._line = threading.Lock()  # of the next two, which the thread that waits in line shares
         self._waiting: deque[Message] = deque()  # taken out, and not yet back in
         self._inside = 0  # bytes that are back in
         self._asked: dict[tuple[int, int], int] = {}  # (kind, client) -> requests, since all was last taken out
@@ -297,11 +298,18 @@ class Gate:
         self._queue.max_size = self._limit
 
     def _send_waiting(self, block: bool) -> None:
-        while self._waiting:
-            body, type_ = self._waiting[0]
+        while first := self._first():
+            body, type_ = first
             self._queue.send(body, block, type_)
-            self._waiting.popleft()
-            self._inside += len(body)
+            self._got_in()
+
+    def _first(self) -> Message | None:
+        with self._line:
+            return self._waiting[0] if self._waiting else None
+
+    def _got_in(self) -> None:
+        with self._line:
+            self._inside += len(self._waiting.popleft()[0])
 
     def _send_in_line(self) -> None:
         """Try to send what is waiting while others are faster than us through the open gate.
@@ -330,7 +338,8 @@ class Gate:
                 if sender.is_alive():
                     self._queue.max_size = CLOSED
                     self._sort(self.take(ANY))  # not ours: the thread may not have noted yet that it got in
-                    self._waiting.extend(message for message in self._wake_ups() if message not in self._waiting)
+                    with self._line:
+                        self._waiting.extend([again for again in self._wake_ups() if again not in self._waiting])
                     self._open(width)
         while sender.is_alive():
             sender.join(INSTANT)
@@ -339,7 +348,8 @@ class Gate:
 
     def _open(self, width: int) -> None:
         """Open the gate `width` bytes wider than what is waiting first needs."""
-        needed = self._inside + len(self._waiting[0][0]) if self._waiting else 0
+        with self._line:
+            needed = self._inside + len(self._waiting[0][0]) if self._waiting else 0
         self._queue.max_size = max(min(needed + width, self._limit), CLOSED)
 
     def _wake_ups(self) -> list[Message]:

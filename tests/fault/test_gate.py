@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -636,3 +637,28 @@ def test_a_stale_reply_is_no_server() -> None:
     left.send(LIST_REPLY.pack(4321, bytes(TABLE_SIZE)), False, os.getpid())
     with ServerQueue(cast(Any, NO_SERVER), key, 0o600):
         pass
+
+
+def test_the_last_gets_in_as_the_gate_is_measured(
+    queue: ServerQueue, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread in line notes that its last reply got in, just as the other measures how wide to open for it.
+
+    As two threads can that run at once, in an interpreter that lets them. (Without the lock of what they share:
+    IndexError, and the reply in hand is lost.)
+    """
+
+    class Waiting(deque[tuple[bytes, int]]):
+        def __len__(self) -> int:
+            length = super().__len__()
+            if noting.ident is None:
+                noting.start()
+                noting.join(0.2)
+            return length
+
+    noting = threading.Thread(target=gate._got_in)
+    monkeypatch.setattr(gate, "_waiting", Waiting([(bytes(LIST_REPLY.size), os.getpid())]))
+    gate._open(0)
+    assert queue._queue.max_size == LIST_REPLY.size
+    noting.join(helpers.DEADLINE)
+    assert not list(gate._waiting)
