@@ -263,7 +263,7 @@ def test_a_queue_of_another_user(server: helpers.Servers, queue_question: str) -
     """Without rights on the queue: said at once, exit code 3. (With msgget asking for no rights, an internal error.)"""
     guichet = server(queue_question)
     script = (
-        "import os, sys; from spectacles.q2_msq.client import main; import gettext, shutil, traceback;"
+        "import os, sys; from spectacles.q2_msq.client import main; import gettext, locale, shutil, traceback;"
         "os.setgid(65534); os.setuid(65534); sys.exit(main(sys.argv[1:]))"
     )
     key = guichet.options[guichet.options.index("--key") + 1]

@@ -38,6 +38,7 @@ BACKLOG = 1024  # connections that wait for accept(2); the kernel may lower it t
 SEND_TIMEOUT = 10.0  # seconds that a client may leave no room for its replies
 HANDSHAKE_TIMEOUT = 5.0  # seconds
 LINGER = 1.0  # seconds that a client turned away gets to read why
+DYING = 0.05  # seconds that a server which has closed our connection gets to close the rest, if it has died
 EVICTION_AGE = 1.0  # seconds without a request after which a connection may have to give way to a new one
 PAUSE = 0.05  # seconds before what failed for want of descriptors or threads is tried again
 SPARE = 8  # descriptors for what a server opens for a moment: listening sockets, a new log file
@@ -529,7 +530,7 @@ class ClientConnection:
 
         error: None at the end of the stream. reply: what came of an answer of `size` bytes; None: nothing was sent.
         """
-        dead = not _is_served(self._peer)
+        dead = _has_stopped(self._peer)
         self.close()
         if reply and (reply[:2] == TLS_ALERT or is_text(reply)):
             raise NoAnswerError(f"réponse incompréhensible : {_stranger(reply)}")
@@ -562,6 +563,16 @@ class ClientConnection:
             return "il a fermé la connexion pendant la négociation : il ne parle pas TLS, ou a trop de clients ?"
         word = tls.word(error)
         return tls.explain(error, tls.SERVER) + (f" ({word})" if word else "")
+
+
+def _has_stopped(address: tuple[object, ...]) -> bool:
+    """Say whether nobody listens at `address` any more. Blocks, DYING at most: a process closes one thing at a time."""
+    deadline = time.monotonic() + DYING
+    while served := _is_served(address):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(DYING / 10)
+    return not served
 
 
 def _is_served(address: tuple[object, ...]) -> bool:
