@@ -14,7 +14,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from spectacles.lab.process import QUESTIONS
+from spectacles.lab.programs.process import QUESTIONS
 from tests import helpers
 
 SETTLE = 5.0  # seconds that processes and objects get to disappear after a test

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from spectacles.common import addresses
 from spectacles.common.spectacle import Spectacle, unpack_table
-from spectacles.lab.process import QUESTIONS, ServerProcess, children
+from spectacles.lab.programs.process import QUESTIONS, ServerProcess, children
 
 ROOT = Path(__file__).resolve().parent.parent
 FORKING = ("q1_pipes", "q2_msq")  # a parent, two children, shared memory, a named semaphore

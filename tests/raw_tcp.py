@@ -9,7 +9,7 @@ import struct
 import time
 from pathlib import Path
 
-from spectacles.lab.process import ServerProcess
+from spectacles.lab.programs.process import ServerProcess
 from tests import helpers
 
 LIST = bytes.fromhex("01000000 00000000 00000000")  # int type, spectacle, nb_places

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from spectacles.common import addresses, cli
-from spectacles.lab.process import ServerProcess
+from spectacles.lab.programs.process import ServerProcess
 from tests import helpers
 
 WRITTEN: dict[str, Callable[[int], str]] = {

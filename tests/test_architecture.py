@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spectacles.lab.process import QUESTIONS
+from spectacles.lab.programs.process import QUESTIONS
 from tests import helpers
 
 PACKAGE = helpers.ROOT / "spectacles"

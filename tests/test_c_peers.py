@@ -25,7 +25,7 @@ from spectacles.common.spectacle import (
     pack_table,
     unpack_table,
 )
-from spectacles.lab.process import ServerProcess
+from spectacles.lab.programs.process import ServerProcess
 from tests import helpers
 
 CLIENTS = {

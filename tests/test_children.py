@@ -10,7 +10,7 @@ from pathlib import Path
 import posix_ipc
 import pytest
 
-from spectacles.lab.process import ServerProcess, children
+from spectacles.lab.programs.process import ServerProcess, children
 from tests import helpers
 
 

@@ -14,7 +14,7 @@ import pytest
 import sysv_ipc
 
 from spectacles.common import addresses
-from spectacles.lab.process import ServerProcess
+from spectacles.lab.programs.process import ServerProcess
 from tests import helpers
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from spectacles import __version__
 from spectacles.common.spectacle import INT_MAX
-from spectacles.lab.process import QUESTIONS
+from spectacles.lab.programs.process import QUESTIONS
 from tests import helpers
 
 

@@ -18,8 +18,11 @@ from typing import Any
 import pytest
 
 from spectacles.common.errors import NoServerError, SpectaclesError, UsageError
-from spectacles.lab import compare, measure, page, reference, report, workload
-from spectacles.lab.workload import CONSULT, RESERVE, SMALL, Notes, Workload
+from spectacles.lab.compare import command, page, sheets, workload
+from spectacles.lab.compare.workload import CONSULT, RESERVE, SMALL, Notes, Workload
+from spectacles.lab.display import french
+from spectacles.lab.kernel import processes
+from spectacles.lab.programs import reference
 from tests import helpers
 
 COMPARE = [sys.executable, "-m", "spectacles", "compare"]
@@ -222,7 +225,7 @@ def test_a_full_disk_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Path, "write_text", write)
     rows = [a_row("q3_threads", 1)]
     with pytest.raises(SpectaclesError, match=r"run\.json : plus de place sur le disque"):
-        compare._keep(a_document(rows), rows, [], "run.json", "page.html")
+        command._keep(a_document(rows), rows, [], "run.json", "page.html")
     assert Path("run.json").read_text() == "old"
     assert "</html>" in Path("page.html").read_text()
     assert sorted(os.listdir()) == ["page.html", "run.json", "runs"]
@@ -236,10 +239,10 @@ def test_several_rounds(tmp_path: Path) -> None:
     assert 0 < least <= row["throughput"] <= most
     assert "écart" in output
     rounds = [a_row("q3_threads", 1, throughput=figure) for figure in (30.0, 10.0, 20.0)]
-    assert (report.median(rounds).throughput, report.median(rounds).spread) == (20.0, (10.0, 30.0))
+    assert (sheets.median(rounds).throughput, sheets.median(rounds).spread) == (20.0, (10.0, 30.0))
     rounds[0].problems.append("faux")
-    assert report.median(rounds) is rounds[0], "what went wrong in any round is said"
-    assert report.median([a_row("q3_threads", 1)]).spread == (0.0, 0.0)
+    assert sheets.median(rounds) is rounds[0], "what went wrong in any round is said"
+    assert sheets.median([a_row("q3_threads", 1)]).spread == (0.0, 0.0)
 
 
 def test_interrupted(tmp_path: Path) -> None:
@@ -362,11 +365,11 @@ def note(*history: tuple[str, int, int, Any, int, int | None], until: int | None
     return notes
 
 
-def judge(work: Workload, *notes: Notes, final: dict[int, int] | None = None) -> report.Row:
+def judge(work: Workload, *notes: Notes, final: dict[int, int] | None = None) -> sheets.Row:
     """Return the row that these notes come to."""
-    row = report.Row("q2_msq", "Python", len(notes), initial=sum(work.shows))
-    compare._summarize(row, list(notes), work, None)
-    compare._judge(row, list(notes), work, final or {})
+    row = sheets.Row("q2_msq", "Python", len(notes), initial=sum(work.shows))
+    command._summarize(row, list(notes), work, None)
+    command._judge(row, list(notes), work, final or {})
     return row
 
 
@@ -378,7 +381,7 @@ def test_a_history_is_cut_for_all_clients_at_once() -> None:
     work = Workload(shows=(10, 10, 10, 10))
     first = note((CONSULT, 0, 0, [8, 10, 10, 10], 0, 500))
     second = note((RESERVE, 0, 1, True, 10, 100), until=110)  # and a second seat sold from 110 to 120, not noted
-    history, whole = compare.recorded([first, second])
+    history, whole = command.recorded([first, second])
     assert not whole
     assert [(entry[0], entry[4], entry[6]) for entry in history] == [(0, None, None), (1, True, 100)]
     assert judge(work, first, second).linearizable == "oui"
@@ -408,13 +411,13 @@ def test_a_senseless_refusal_is_wrong() -> None:
 def test_nearest_rank() -> None:
     """The percentile is one of the values measured. (With interpolation, p99.9 of ten values is none of them.)"""
     values = list(range(10, 110, 10))
-    assert [compare.rank(values, share) for share in (0.5, 0.9, 0.99, 0.999, 1.0)] == [50, 90, 100, 100, 100]
-    assert compare.rank([7], 0.5) == 7
+    assert [command.rank(values, share) for share in (0.5, 0.9, 0.99, 0.999, 1.0)] == [50, 90, 100, 100, 100]
+    assert command.rank([7], 0.5) == 7
 
 
 def test_memory_is_what_the_kernel_says() -> None:
     """PSS and private memory of this very process, against a sum over its mappings. (kB, not pages or bytes.)"""
-    found = measure.memory(os.getpid())
+    found = processes.memory(os.getpid())
     mappings = Path("/proc/self/smaps").read_text()
     pss = sum(int(value) for value in re.findall(r"^Pss:\s+(\d+)", mappings, re.MULTILINE))
     assert abs(found.pss - pss) < 0.1 * pss
@@ -457,10 +460,10 @@ class Page(html.parser.HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def a_row(question: str, clients: int, **values: Any) -> report.Row:
+def a_row(question: str, clients: int, **values: Any) -> sheets.Row:
     """Return a row with plausible figures."""
-    memory = [measure.Memory(13_000, 5_000, 2_000)] * (3 if question in helpers.FORKING else 1)
-    points = {name: 10_000 * (place + 1) ** 3 for place, (name, _) in enumerate(report.POINTS)}
+    memory = [processes.Memory(13_000, 5_000, 2_000)] * (3 if question in helpers.FORKING else 1)
+    points = {name: 10_000 * (place + 1) ** 3 for place, (name, _) in enumerate(sheets.POINTS)}
     plain: dict[str, Any] = {
         "requests": 5000,
         "throughput": 10_000.0 * clients,
@@ -480,17 +483,17 @@ def a_row(question: str, clients: int, **values: Any) -> report.Row:
         "linearizable": "oui",
         "checked": 5000,
     }
-    return report.Row(question, values.pop("variant", "Python"), clients, **plain | values)
+    return sheets.Row(question, values.pop("variant", "Python"), clients, **plain | values)
 
 
-def a_document(rows: list[report.Row]) -> dict[str, Any]:
+def a_document(rows: list[sheets.Row]) -> dict[str, Any]:
     """Return what goes with the rows."""
     return {
         "description": "une charge <i>",
         "machine": {"processeur": "x & y", "cœurs": 2},
         "date": "2027-01-01T00:00:00+01:00",
         "command": "spectacles compare --json 'a b'",
-        "remarks": report.remarks(rows, Workload()),
+        "remarks": sheets.remarks(rows, Workload()),
     }
 
 
@@ -544,7 +547,7 @@ def test_what_each_step_changed() -> None:
         a_row("q4_thread_per_request", 2, variant="sans verrou"),
         a_row("q5_sockets", 8, left=0),
     ]
-    sheet = report.gains(rows)
+    sheet = sheets.gains(rows)
     assert [line[:3] for line in sheet.lines] == [
         ["q1 → q2", "1", "× 0,50"],
         ["q2 → q3", "2", "× 1,50"],
@@ -558,7 +561,7 @@ def test_what_each_step_changed() -> None:
 def test_where_french_lines_may_end() -> None:
     """Not before a colon, within a number, or between it and its unit; and nothing but spaces is changed."""
     text = "estimée : 12 345,6 Mo, « PSS » × 3 ; en 1,5 s par tour"
-    said = report.unbroken(text)
+    said = french.unbroken(text)
     assert said.split(" ") == [
         "estimée\xa0:",
         "12\u202f345,6\xa0Mo,",
@@ -574,7 +577,7 @@ def test_where_french_lines_may_end() -> None:
 
 def test_a_page_of_nothing() -> None:
     """A run in which no server started still makes a page that says so. (Without guards: ZeroDivisionError.)"""
-    rows = [report.Row("q2_msq", "Python", 1, problems=["pas de serveur"])]
+    rows = [sheets.Row("q2_msq", "Python", 1, problems=["pas de serveur"])]
     text = page.render(a_document(rows), rows, [])
     Page(text)
     assert "pas de serveur" in text
@@ -660,4 +663,4 @@ def test_load_refuses_nonsense(tmp_path: Path) -> None:
     for text in ("", "[]", "{}", '{"rows": [{"x": 1}], "workload": {"shows": []}}', '{"rows": [], "workload": {}}'):
         path.write_text(text)
         with pytest.raises(UsageError, match="ce n'est pas une comparaison"):
-            compare.load(str(path))
+            command.load(str(path))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from spectacles.lab import terminal
-from spectacles.lab.process import QUESTIONS
+from spectacles.lab.display import terminal
+from spectacles.lab.programs.process import QUESTIONS
 from tests import helpers
 
 DEMO = [sys.executable, "-m", "spectacles", "demo"]

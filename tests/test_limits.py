@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spectacles.lab.process import children
+from spectacles.lab.programs.process import children
 from tests import helpers
 
 REFUSED = (5, 10, 20)

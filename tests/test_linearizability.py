@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from spectacles.lab import linearizability as lin
-from spectacles.lab.linearizability import Operation, Report, Verdict, check, check_show, dump, load, main
+from spectacles.lab.judge import linearizability as lin
+from spectacles.lab.judge.linearizability import Operation, Report, Verdict, check, check_show, dump, load, main, search
 
 SEEDS = range(400)
 
@@ -270,7 +270,7 @@ def test_mutated_histories_agree_with_brute_force(block: int) -> None:
 
 def test_the_search_alone_agrees_with_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the bounds that refute most faults early, the search must find them all."""
-    monkeypatch.setattr(lin, "_out_of_bounds", lambda *_: False)
+    monkeypatch.setattr(search, "_out_of_bounds", lambda *_: False)
     for seed in range(3000):
         history, initial = random_history(random.Random(seed))
         if seed % 2:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spectacles.lab.process import ServerProcess
+from spectacles.lab.programs.process import ServerProcess
 from tests import helpers
 
 MENU = "\n==== MENU ====\n1. Consultation\n2. Réservation\n0. Quitter\nVotre choix : "

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from spectacles.lab.process import ServerProcess, children
+from spectacles.lab.programs.process import ServerProcess, children
 from tests import helpers
 
 UNSHARE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from spectacles.lab.process import ServerProcess, thread_count
+from spectacles.lab.kernel.processes import thread_count
+from spectacles.lab.programs.process import ServerProcess
 from tests import helpers, raw_tcp
 from tests.raw_tcp import LIST, TABLE_SIZE, YES, ask, connect, reserve, seats_left
 from tests.test_menu import terminal

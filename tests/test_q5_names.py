@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from spectacles.common.errors import HeldError
-from spectacles.lab.process import ServerError
+from spectacles.lab.programs.process import ServerError
 from spectacles.q5_sockets import tls
 from tests import helpers, raw_tcp
 from tests.raw_tcp import ask, connect, seats_left

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from spectacles.__main__ import COMMANDS
-from spectacles.lab.process import ServerProcess
+from spectacles.lab.programs.process import ServerProcess
 from tools import progression
 
 ROOT = progression.ROOT

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from spectacles.common.host import RELIED_ON
-from spectacles.lab.process import ServerProcess, children
+from spectacles.lab.programs.process import ServerProcess, children
 from tests import helpers
 
 WISHES = {signal.SIGHUP, signal.SIGINT}

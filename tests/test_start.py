@@ -18,7 +18,8 @@ import sysv_ipc
 
 from spectacles.common import addresses
 from spectacles.common.spectacle import TABLE_SIZE
-from spectacles.lab.process import QUESTIONS, ServerProcess, children, thread_count
+from spectacles.lab.kernel.processes import thread_count
+from spectacles.lab.programs.process import QUESTIONS, ServerProcess, children
 from tests import helpers
 
 RESIDENT_MEMORY = 15_000  # KB, of each process, at `Serveur UP`
@@ -432,7 +433,7 @@ def test_no_fsync(server: helpers.Servers, question: str) -> None:
 
 def test_server_process_says_why(tmp_path: Path) -> None:
     """lab.process tells the output of a server that does not start."""
-    from spectacles.lab.process import ServerError
+    from spectacles.lab.programs.process import ServerError
 
     with pytest.raises(ServerError, match="--nope"), ServerProcess("q3_threads", tmp_path, "--nope"):
         pass

@@ -17,7 +17,7 @@ import sysv_ipc
 
 from spectacles.common.directory import claim
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, TCP_REQUEST
-from spectacles.lab.process import ServerProcess
+from spectacles.lab.programs.process import ServerProcess
 from tests import helpers
 
 STOPPED_WITHIN = 5.0  # seconds; about one is promised, and a busy machine is forgiven

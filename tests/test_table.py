@@ -17,7 +17,7 @@ from spectacles.common.errors import UsageError
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST
 from spectacles.common.spectacle import INT_MAX, RECORD, RECORD_SIZE, TABLE_SIZE, Spectacle, unpack_table
 from spectacles.common.storage import check_table
-from spectacles.lab.process import ServerProcess
+from spectacles.lab.programs.process import ServerProcess
 from spectacles.q2_msq.channel import ClientQueue
 from tests import helpers
 

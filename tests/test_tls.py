@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from spectacles.lab.process import ServerProcess
+from spectacles.lab.programs.process import ServerProcess
 from tests import helpers, raw_tcp
 from tests.raw_tcp import LIST, TABLE_SIZE, YES, ask, connect, farewell, reserve, seats_left
 from tests.test_menu import terminal

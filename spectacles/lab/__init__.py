@@ -1,1 +1,16 @@
-"""Runs the five variants as black boxes: demo, compare, check."""
+"""The lab: what looks at the five questions from outside, as black boxes. No server and no client imports any of it.
+
+It has wings, and each wing a door: its `__init__` says what is in there, what it leans on, and in `__all__` what may be
+imported from outside; the other modules of a wing are its own affair. From the ground up, each leaning on those before
+it only:
+
+    programs     starts things: our servers, the C reference
+    display      shows things: the terminal, French figures
+    kernel       looks at what the kernel knows, and touches nothing
+    judge        says whether what was seen is right
+    compare, bench, demo      the commands, which do not lean on each other
+
+`c` is the C reference itself; `programs` builds it. tests/test_architecture.py holds all this.
+"""
+
+__all__ = ["bench", "compare", "demo", "display", "judge", "kernel", "programs"]

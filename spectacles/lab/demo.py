@@ -24,8 +24,9 @@ from spectacles.common import cli, storage
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_REFUSED
 from spectacles.common.lifecycle import program
 from spectacles.common.spectacle import unpack_table
-from spectacles.lab import terminal
-from spectacles.lab.process import QUESTIONS, UTF8, ServerError, ServerProcess, thread_count
+from spectacles.lab.display import terminal
+from spectacles.lab.kernel.processes import thread_count
+from spectacles.lab.programs.process import QUESTIONS, UTF8, ServerError, ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

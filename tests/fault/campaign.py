@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spectacles.common.spectacle import TABLE_SIZE, Spectacle, pack_table, unpack_table
-from spectacles.lab.process import ServerProcess, children
+from spectacles.lab.programs.process import ServerProcess, children
 from tests import helpers
 from tests.fault.client_loop import Order, Told, read_logs
 

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from spectacles.common.errors import NoServerError
-from spectacles.lab.linearizability import Operation, split_list
+from spectacles.lab.judge.linearizability import Operation, split_list
 
 
 class NotAskedError(NoServerError):

@@ -14,7 +14,7 @@ import time
 import sysv_ipc
 
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST
-from spectacles.lab.process import ServerProcess
+from spectacles.lab.programs.process import ServerProcess
 
 TIMES = 5
 LATE = 10.0  # seconds

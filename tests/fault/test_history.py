@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from spectacles.lab.linearizability import Report, Verdict, check
-from spectacles.lab.process import ServerProcess
+from spectacles.lab.judge.linearizability import Report, Verdict, check
+from spectacles.lab.programs.process import ServerProcess
 from tests import helpers
 from tests.fault import campaign
 from tests.fault.campaign import Clients
@@ -107,10 +107,10 @@ def test_a_lockless_table_is_found_out(
 ) -> None:
     """Question 4 with a lock that does not lock: seats are sold twice, and the same check says so.
 
-    (Seen to fail with the lock put back in spectacles.lab.lockless: the verdict is then valid.)
+    (Seen to fail with the lock put back in spectacles.lab.programs.lockless: the verdict is then valid.)
     """
     campaign.write_table(directory, PLACES)
-    command = [sys.executable, "-m", "spectacles.lab.lockless"]
+    command = [sys.executable, "-m", "spectacles.lab.programs.lockless"]
     guichet = server("q4_thread_per_request", directory=directory, command=command)
     record(guichet, clients, rng, None, SHORT, 4)
     guichet.stop()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from spectacles.common.protocol import PIPE_INT
-from spectacles.lab.process import ServerProcess
+from spectacles.lab.programs.process import ServerProcess
 from spectacles.q1_pipes.channel import NAMES
 from tests import helpers
 from tests.fault.ledger import Ledger

@@ -15,7 +15,7 @@ import pytest
 import sysv_ipc
 
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REQUEST
-from spectacles.lab.process import ServerProcess
+from spectacles.lab.programs.process import ServerProcess
 from tests import helpers
 from tests.fault.campaign import Clients
 from tests.fault.ledger import Ledger

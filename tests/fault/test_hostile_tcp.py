@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from spectacles.lab.process import thread_count
+from spectacles.lab.kernel.processes import thread_count
 from tests import helpers, raw_tcp
 from tests.fault.campaign import Clients
 from tests.fault.ledger import Ledger

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from spectacles.lab.linearizability import Verdict, check
-from spectacles.lab.process import ServerProcess, children
+from spectacles.lab.judge.linearizability import Verdict, check
+from spectacles.lab.programs.process import ServerProcess, children
 from tests import helpers
 from tests.fault import campaign
 from tests.fault.campaign import PLENTY, Clients

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from spectacles.common.errors import NoServerError
 from spectacles.common.spectacle import MAX_SPECTACLE, RECORD_SIZE
-from spectacles.lab.process import ServerProcess
+from spectacles.lab.programs.process import ServerProcess
 from spectacles.q1_pipes.channel import LAST_PROBE
 from tests import helpers
 from tests.fault import campaign

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spectacles.common.addresses import semaphore_files
-from spectacles.lab.process import children
+from spectacles.lab.programs.process import children
 from tests import helpers
 from tests.fault.conftest import compile_c
 

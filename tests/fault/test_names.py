@@ -21,7 +21,7 @@ import pytest
 
 from spectacles.common import storage
 from spectacles.common.spectacle import SpectacleTable, unpack_table
-from spectacles.lab.process import ServerProcess, children
+from spectacles.lab.programs.process import ServerProcess, children
 from tests import helpers
 from tests.fault import campaign
 from tests.fault.campaign import PLENTY, Clients

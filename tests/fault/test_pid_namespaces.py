@@ -13,7 +13,7 @@ import pytest
 import sysv_ipc
 
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REQUEST
-from spectacles.lab.process import ServerProcess, children
+from spectacles.lab.programs.process import ServerProcess, children
 from tests import helpers
 from tests.fault.test_hostile_queue import key_of, raw, start
 

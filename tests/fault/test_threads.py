@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from spectacles.common import log, workers
-from spectacles.lab.process import ServerProcess, thread_count
+from spectacles.lab.kernel.processes import thread_count
+from spectacles.lab.programs.process import ServerProcess
 from tests import helpers, raw_tcp
 from tests.fault.conftest import Shim
 

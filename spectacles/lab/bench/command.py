@@ -1,9 +1,4 @@
-"""`make bench`: how far the servers are from the metal, as ratios within one run (see docs/performance.md).
-
-Every figure is a ratio of two servers measured in turns, A B A B, by the same load generator, the closed loop of the C
-client: our server against the C reference, which saves as the original does (truncate, rewrite, no sync), and against
-the least that Python can do on the same channel. It is no test: noise cannot make it fail.
-"""
+"""What is measured by the bench, and its command line."""
 
 from __future__ import annotations
 
@@ -20,10 +15,13 @@ from typing import TYPE_CHECKING
 
 from spectacles.common import cli, storage
 from spectacles.common.errors import SpectaclesError
-from spectacles.common.lifecycle import program
-from spectacles.lab import measure, parts, reference, terminal
-from spectacles.lab.process import QUESTIONS, ServerError, ServerProcess
-from spectacles.lab.report import number
+from spectacles.lab.bench import parts
+from spectacles.lab.display import terminal
+from spectacles.lab.display.french import number
+from spectacles.lab.kernel import processes
+from spectacles.lab.kernel.machine import machine as this_machine
+from spectacles.lab.programs import reference
+from spectacles.lab.programs.process import QUESTIONS, ServerError, ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +109,9 @@ class Bench:
 
     def bare(self, question: str) -> ServerProcess:
         """Start the bare Python loop."""
-        return self.server(question, command=[sys.executable, "-m", "spectacles.lab.yardsticks", "bare", question])
+        return self.server(
+            question, command=[sys.executable, "-m", "spectacles.lab.bench.yardsticks", "bare", question]
+        )
 
     def in_turns(
         self, ours: ServerProcess, theirs: ServerProcess, load: Callable[[ServerProcess], list[str]], clients: int
@@ -145,7 +145,7 @@ class Bench:
         options = ["--dir", str(server.directory), "--seconds", str(self._seconds)]
         if what == "q5_sockets":
             options += server.client_options()[2:]
-        return [sys.executable, "-m", "spectacles.lab.yardsticks", "load", what, *options]
+        return [sys.executable, "-m", "spectacles.lab.bench.yardsticks", "load", what, *options]
 
     def c_or_proxy_load(self, server: ServerProcess) -> list[str]:
         """Return the fastest client of each: the C client, or where there is none the manager's own proxy."""
@@ -184,7 +184,7 @@ def _stop(server: ServerProcess) -> None:
         server.stop()
 
 
-def start_up(bench: Bench, question: str, rounds: int) -> tuple[float, list[measure.Memory]]:
+def start_up(bench: Bench, question: str, rounds: int) -> tuple[float, list[processes.Memory]]:
     """Return the median of the seconds from the start to `Serveur UP`, and the memory of each process under load."""
     durations = []
     for _ in range(rounds):
@@ -193,7 +193,7 @@ def start_up(bench: Bench, question: str, rounds: int) -> tuple[float, list[meas
         durations.append(time.monotonic() - began)
     bench.in_turns(server, server, bench.c_load("list"), 1)
     bench.in_turns(server, server, bench.c_load("reserve"), 1)
-    return statistics.median(durations), [measure.memory(pid) for pid in server.tree()]
+    return statistics.median(durations), [processes.memory(pid) for pid in server.tree()]
 
 
 def compare(
@@ -218,7 +218,7 @@ def compare(
                     report(Row(kind, question, count, *rates, goal(kind, question, count)))
         if "manager" in kinds and question != "q1_pipes":
             with bench_of() as bench:
-                command = [sys.executable, "-m", "spectacles.lab.yardsticks", "manager", "manager"]
+                command = [sys.executable, "-m", "spectacles.lab.bench.yardsticks", "manager", "manager"]
                 ours, theirs = bench.server(question), bench.server("manager", command=command)
                 for kind, load in (("manager", bench.c_or_proxy_load), ("manager-python", bench.python_load)):
                     for count in counts:
@@ -238,9 +238,11 @@ def _line(row: Row) -> str:
     ).replace(",", " ")
 
 
-@program
-def main(argv: list[str] | None = None) -> int:
-    """Run the bench and print the ratios: 0 unless something broke."""
+def bench(argv: list[str] | None) -> int:
+    """Run the bench that `argv` asks for (None: the command line) and print the ratios. Returns 0; blocks, minutes.
+
+    Raises SpectaclesError when something broke.
+    """
     parser = cli.Parser(
         prog="python -m spectacles.lab.bench",
         description="Compare chaque serveur à la référence en C, à une boucle Python nue et à BaseManager.",
@@ -271,7 +273,7 @@ def main(argv: list[str] | None = None) -> int:
         screen.print(_line(row), soft_wrap=True)
 
     with tempfile.TemporaryDirectory(prefix="spectacles-c-") as programs, terminal.Interrupts() as interrupts:
-        machine = measure.machine(options.base or tempfile.gettempdir())
+        machine = this_machine(options.base or tempfile.gettempdir())
         screen.print(", ".join(f"{name} {value}" for name, value in machine.items() if value), soft_wrap=True)
         built = reference.build(programs, questions)
 
@@ -296,7 +298,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _report_start(screen: Console, question: str, seconds: float, memories: list[measure.Memory]) -> None:
+def _report_start(screen: Console, question: str, seconds: float, memories: list[processes.Memory]) -> None:
     colour = "green" if seconds <= START_GOAL else "yellow"
     largest = max(memory.rss for memory in memories)
     heavy = "green" if largest <= RSS_GOAL_KB else "yellow"
@@ -306,7 +308,3 @@ def _report_start(screen: Console, question: str, seconds: float, memories: list
         f"PSS {sum(memory.pss for memory in memories) / 1024:.1f} Mo",
         soft_wrap=True,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

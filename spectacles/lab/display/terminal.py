@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from spectacles.common import cli, host
 from spectacles.common.errors import SpectaclesError
-from spectacles.lab.process import QUESTIONS
+from spectacles.lab.programs.process import QUESTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

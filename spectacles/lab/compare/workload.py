@@ -5,8 +5,8 @@ nanoseconds of CLOCK_MONOTONIC, which all processes of a machine share. In a clo
 before it has been answered. At a fixed rate it has an intended start, and its latency counts from there: a request that
 had to wait because the one before it was stuck does not pretend to have been fast.
 
-`python -m spectacles.lab.workload` is such a client. It is told what to do on its standard input (one line of JSON),
-says `prêt`, waits for a line with the common start, says `fini`, waits for a line, and hands back what it noted.
+`python -m spectacles.lab.compare.workload` is such a client. It is told what to do on its standard input (one line of
+JSON), says `prêt`, waits for a line with the common start, says `fini`, waits for a line, and hands back what it noted.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from spectacles.lab.process import ServerProcess
+    from spectacles.lab.programs.process import ServerProcess
 
 CONSULT, RESERVE = "consult", "reserve"
 VAST = 1_000_000_000  # seats that no load can sell
@@ -307,7 +307,7 @@ class Crowd:
         for number in range(self._clients):
             self._processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "spectacles.lab.workload"],
+                    [sys.executable, "-m", "spectacles.lab.compare.workload"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,

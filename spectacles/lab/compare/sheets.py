@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import re
 import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spectacles.lab import measure
-from spectacles.lab.linearizability import Verdict
+from spectacles.lab.display.french import duration, in_words, megabytes, number
+from spectacles.lab.judge.linearizability import Verdict
+from spectacles.lab.kernel.processes import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spectacles.lab.workload import Workload
+    from spectacles.lab.compare.workload import Workload
 
 PYTHON, C, LOCKLESS = "Python", "C", "sans verrou"
 CHECKED = 20_000  # requests of one measurement that the linearizability checker gets: the first ones
@@ -53,7 +53,7 @@ class Row:
     processes: int = 0
     threads_at_rest: int = 0
     threads: int = 0
-    memory: list[measure.Memory] = field(default_factory=list)
+    memory: list[Memory] = field(default_factory=list)
     initial: int = 0
     sold: int = 0
     left: int | None = None
@@ -99,36 +99,6 @@ class Row:
     def estimate(self) -> int:
         """The original's estimate: the parent's VmRSS times the number of processes."""
         return self.memory[0].rss * len(self.memory) if self.memory else 0
-
-
-def number(value: float, digits: int = 0) -> str:
-    """Write a number the French way: 12 345,6."""
-    return f"{value:,.{digits}f}".replace(",", " ").replace(".", ",")
-
-
-def duration(nanoseconds: float) -> str:
-    """Write a duration in the unit that suits it: three digits or so."""
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if nanoseconds >= size:
-            value = nanoseconds / size
-            return f"{number(value, 2 if value < 10 else 1 if value < 100 else 0)} {unit}"
-    return f"{nanoseconds:.0f} ns"
-
-
-def megabytes(kilobytes: float) -> str:
-    """Write kB as MB, one digit."""
-    return number(kilobytes / 1024, 1)
-
-
-def unbroken(text: str) -> str:
-    """Return French text whose lines end only where they may: not before a colon, nor within a number or its unit."""
-    text = re.sub(r" (?=[:;?!»])|(?<=«) |(?<=×) |(?<=\d) (?=(?:µs|ms|s|Mo|%)(?!\w))", "\N{NO-BREAK SPACE}", text)
-    return re.sub(r"(?<=\d) (?=\d)", "\N{NARROW NO-BREAK SPACE}", text)
-
-
-def in_words(count: int) -> str:
-    """Write a number of clients."""
-    return f"{count} client{'s' if count > 1 else ''}"
 
 
 def qualified(row: Row, rows: Sequence[Row]) -> str:

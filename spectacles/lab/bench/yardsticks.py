@@ -1,6 +1,6 @@
 """What the servers are measured against: the least that Python can do on each channel, and the standard library's way.
 
-`python -m spectacles.lab.yardsticks bare Q --dir DIR` answers consultations, and only these, with a constant: one
+`python -m spectacles.lab.bench.yardsticks bare Q --dir DIR` answers consultations, and only these, with a constant: one
 blocking receive, one send, nothing else. `manager --dir DIR` serves the real table by multiprocessing's BaseManager.
 Both print `Serveur UP` and end on SIGTERM. `load KIND --dir DIR --seconds S` is a client of the manager, or (with a
 question in place of KIND) of a server, in a closed loop; it prints what it did as JSON.
@@ -24,7 +24,7 @@ from spectacles.common.lifecycle import program
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, PIPE_INT, TCP_REQUEST
 from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
 from spectacles.common.workers import share_one_processor
-from spectacles.lab.process import QUESTIONS, READY
+from spectacles.lab.programs.process import QUESTIONS, READY
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -170,7 +170,7 @@ def load(options: Namespace) -> None:
 @program
 def main(argv: list[str] | None = None) -> None:
     """Run one yardstick, or its client."""
-    parser = cli.Parser(prog="python -m spectacles.lab.yardsticks", description="Étalons du banc de mesure.")
+    parser = cli.Parser(prog="python -m spectacles.lab.bench.yardsticks", description="Étalons du banc de mesure.")
     parser.add_argument("role", choices=("bare", "manager", "load"))
     parser.add_argument("what", nargs="?", choices=(*QUESTIONS, "manager"))
     cli.add_directory(parser)

@@ -1,17 +1,12 @@
-"""What /proc says of a process: memory, CPU time, context switches, threads; and what machine this is."""
+"""What /proc says of processes: memory, CPU time, context switches, threads."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import platform
 import re
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-
-from spectacles.lab.process import children
 
 _CPUCLOCK_SCHED = 2
 
@@ -49,14 +44,9 @@ def memory(pid: int) -> Memory:
     return Memory(rss, rollup["Pss"], rollup["Private_Clean"] + rollup["Private_Dirty"])
 
 
-def threads(pid: int) -> int:
-    """Return the number of threads of `pid`. Raises OSError."""
-    return _fields(f"/proc/{pid}/status")["Threads"]
-
-
-def tree(pid: int) -> list[int]:
-    """Return `pid` and its children."""
-    return [pid, *children(pid)]
+def thread_count(pid: int) -> int:
+    """Return the number of threads of `pid`, 0 if it does not exist."""
+    return len(list(Path(f"/proc/{pid}/task").glob("*")))
 
 
 def usage(pids: list[int]) -> Usage:
@@ -75,32 +65,3 @@ def usage(pids: list[int]) -> Usage:
                 voluntary += fields["voluntary_ctxt_switches"]
                 involuntary += fields["nonvoluntary_ctxt_switches"]
     return Usage(cpu, voluntary, involuntary)
-
-
-def file_system(path: str | Path) -> str:
-    """Return the type of the file system that `path` is on, "?" if unknown."""
-    best, kind = "", "?"
-    with contextlib.suppress(OSError):
-        real = os.path.realpath(path)
-        for line in Path("/proc/self/mounts").read_text().splitlines():
-            _, mount, found = line.split()[:3]
-            if len(mount) >= len(best) and (real == mount or real.startswith(mount.rstrip("/") + "/")):
-                best, kind = mount, found
-    return kind
-
-
-def machine(directory: str | Path) -> dict[str, str | int]:
-    """Describe the machine; directory: where the run directories are, for the type of its file system."""
-    model = "?"
-    with contextlib.suppress(OSError):
-        found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        model = found[1] if found else platform.machine()
-    return {
-        "processeur": model,
-        "cœurs": len(os.sched_getaffinity(0)),
-        "noyau": platform.release(),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "fichiers": file_system(directory),
-        "charge système": f"{os.getloadavg()[0]:.2f}".replace(".", ","),
-        "drapeaux": "sans GIL" if not getattr(sys, "_is_gil_enabled", lambda: True)() else "",
-    }

@@ -1017,7 +1017,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     print(report.explain())
     return {Verdict.VALID: 0, Verdict.INVALID: 1, Verdict.UNKNOWN: 4}[report.verdict]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -203,8 +203,3 @@ def children(pid: int) -> list[int]:
         with contextlib.suppress(OSError):
             found += [int(word) for word in path.read_text().split()]
     return found
-
-
-def thread_count(pid: int) -> int:
-    """Return the number of threads of `pid`, 0 if it does not exist."""
-    return len(list(Path(f"/proc/{pid}/task").glob("*")))

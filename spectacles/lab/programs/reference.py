@@ -12,7 +12,7 @@ from spectacles.common.errors import SpectaclesError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SOURCES = Path(__file__).with_name("c")
+SOURCES = Path(__file__).parents[1] / "c"
 FLAGS = ("-std=c11", "-O2", "-pthread")  # as its Makefile, which an installed package may lack a make for
 CLIENTS = {
     "q1_pipes": "q1_client",

@@ -1,9 +1,4 @@
-"""`spectacles compare [Q...]`: what each architecture costs, measured on real processes doing the same work.
-
-For every question and number of clients: a fresh server in a directory of its own, that many client processes (see
-workload.py), then the questions in the order in which they matter. Is the result right? What does it take up? What does
-it cost? A row whose result is wrong is red and makes the exit code non-zero, however fast it was.
-"""
+"""The command line of the comparison: what is asked for, measured, kept, shown."""
 
 from __future__ import annotations
 
@@ -27,12 +22,8 @@ from typing import TYPE_CHECKING, Any
 from spectacles import __version__
 from spectacles.common import cli, storage
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, SpectaclesError, UsageError, reason
-from spectacles.common.lifecycle import program
 from spectacles.common.spectacle import unpack_table
-from spectacles.lab import measure, reference, terminal
-from spectacles.lab.linearizability import Operation, Verdict, check, split_list
-from spectacles.lab.process import QUESTIONS, ServerError, ServerProcess, thread_count
-from spectacles.lab.report import (
+from spectacles.lab.compare.sheets import (
     CHECKED,
     CURVE,
     LOCKLESS,
@@ -42,15 +33,20 @@ from spectacles.lab.report import (
     C,
     Row,
     Sheet,
-    in_words,
     median,
     remarks,
     sheets,
     side_by_side,
-    unbroken,
     verdict,
 )
-from spectacles.lab.workload import CONSULT, RESERVE, SMALL, Crowd, Workload, answered
+from spectacles.lab.compare.workload import CONSULT, RESERVE, SMALL, Crowd, Workload, answered
+from spectacles.lab.display import terminal
+from spectacles.lab.display.french import in_words, unbroken
+from spectacles.lab.judge.linearizability import Operation, Verdict, check, split_list
+from spectacles.lab.kernel import processes
+from spectacles.lab.kernel.machine import machine as this_machine
+from spectacles.lab.programs import reference
+from spectacles.lab.programs.process import QUESTIONS, ServerError, ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,7 +54,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from spectacles.lab.workload import Notes
+    from spectacles.lab.compare.workload import Notes
 
 CHECK_TIME = 5.0  # seconds for it
 SAMPLING = 0.05  # seconds between two counts of threads
@@ -85,7 +81,7 @@ def subjects(questions: Sequence[str], work: Workload, programs: Path | None, br
         if programs is not None:
             found.append(Subject(question, C, (str(programs / reference.server_name(question)),), ("--quiet",)))
     if broken:
-        command = (sys.executable, "-m", "spectacles.lab.lockless")
+        command = (sys.executable, "-m", "spectacles.lab.programs.lockless")
         found.append(Subject("q4_thread_per_request", LOCKLESS, command, options))
     return found
 
@@ -100,7 +96,7 @@ def run(subject: Subject, clients: int, work: Workload, interrupts: terminal.Int
     work.fill(directory)
     row.initial = sum(work.shows)
     notes: list[Notes] = []
-    baseline = measure.Usage(0.0, 0, 0)
+    baseline = processes.Usage(0.0, 0, 0)
     try:
         with contextlib.ExitStack() as stack:
             began = time.monotonic()
@@ -111,22 +107,22 @@ def run(subject: Subject, clients: int, work: Workload, interrupts: terminal.Int
             row.start_up = time.monotonic() - began
             pids = server.tree()
             row.processes = len(pids)
-            row.threads = row.threads_at_rest = sum(thread_count(pid) for pid in pids)
+            row.threads = row.threads_at_rest = sum(processes.thread_count(pid) for pid in pids)
             with Crowd(server, work, clients, -(-CHECKED // clients)) as crowd:
                 crowd.start()
-                baseline = measure.usage(pids)
+                baseline = processes.usage(pids)
                 end = time.monotonic() + work.duration
                 while (left := end - time.monotonic()) > 0:
                     time.sleep(min(left, SAMPLING))
-                    row.threads = max(row.threads, sum(thread_count(pid) for pid in pids))
+                    row.threads = max(row.threads, sum(processes.thread_count(pid) for pid in pids))
                 crowd.wait()
-                used: measure.Usage | None = None
+                used: processes.Usage | None = None
                 with contextlib.suppress(OSError):  # no server any more: its clients know more
-                    used = measure.usage(pids) - baseline
+                    used = processes.usage(pids) - baseline
                 notes = crowd.notes()
             _summarize(row, notes, work, used)
             # The clients have gone: those of the Python pages that they share with the server do not make it smaller.
-            row.memory = [measure.memory(pid) for pid in pids]
+            row.memory = [processes.memory(pid) for pid in pids]
             answer = server.client("--json", "list")
             if answer.returncode == EXIT_DONE:
                 row.left = sum(show["places"] for show in json.loads(answer.stdout)["shows"])
@@ -161,7 +157,7 @@ def _end(server: ServerProcess) -> None:
         server.clean()
 
 
-def _summarize(row: Row, notes: list[Notes], work: Workload, used: measure.Usage | None) -> None:
+def _summarize(row: Row, notes: list[Notes], work: Workload, used: processes.Usage | None) -> None:
     row.requests = answered(notes)
     row.late = sum(note.late for note in notes)
     row.sold = sum(seats for note in notes for seats in note.sold.values())
@@ -293,7 +289,7 @@ def load(path: str) -> tuple[dict[str, Any], list[Row]]:
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
         rows = [
-            Row(**{**values, "memory": [measure.Memory(**memory) for memory in values["memory"]]})
+            Row(**{**values, "memory": [processes.Memory(**memory) for memory in values["memory"]]})
             for values in document["rows"]
         ]
         document["workload"]["shows"] = tuple(document["workload"]["shows"])
@@ -430,9 +426,11 @@ def measure_all(
     return [median(rows) for rows in measured]
 
 
-@program
-def main(argv: list[str] | None = None) -> int:
-    """Run the comparison: 0 when every result is right, 1 otherwise."""
+def compare(argv: list[str] | None) -> int:
+    """Run the comparison that `argv` asks for (None: the command line). Returns 0 when every result is right, else 1.
+
+    Blocks. Raises SpectaclesError.
+    """
     parser = _parser()
     options = parser.parse_args(argv)
     screen = terminal.console()
@@ -446,7 +444,7 @@ def main(argv: list[str] | None = None) -> int:
             raise UsageError(f"{path} : impossible d'écrire là")
     if len({os.path.realpath(path) for path in outputs}) < len(outputs):
         raise UsageError(f"{options.json} : --json et --html désignent le même fichier")
-    machine = measure.machine(tempfile.gettempdir())
+    machine = this_machine(tempfile.gettempdir())
     say(screen, f"charge de travail : {work.describe()}")
     say(screen, "machine : " + ", ".join(f"{k} {v}" for k, v in machine.items() if v))
     with terminal.Interrupts() as interrupts, _programs(options.c, questions, screen) as programs:
@@ -513,7 +511,7 @@ def _keep(
         if wanted:
             try:
                 if wanted == html_path:
-                    from spectacles.lab import page
+                    from spectacles.lab.compare import page
 
                     text = page.render(document, rows, before)
                 _write(wanted, text)
@@ -523,7 +521,3 @@ def _keep(
     if failed:
         raise SpectaclesError(" ; ".join([*failed, *said]))
     return said
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,22 +10,8 @@ import math
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from spectacles.lab.report import (
-    CURVE,
-    LOCKLESS,
-    PYTHON,
-    Row,
-    Sheet,
-    duration,
-    grouped,
-    in_words,
-    megabytes,
-    number,
-    qualified,
-    sheets,
-    unbroken,
-    verdict,
-)
+from spectacles.lab.compare.sheets import CURVE, LOCKLESS, PYTHON, Row, Sheet, grouped, qualified, sheets, verdict
+from spectacles.lab.display.french import duration, in_words, megabytes, number, unbroken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

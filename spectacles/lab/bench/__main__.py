@@ -1,0 +1,7 @@
+"""`python -m spectacles.lab.bench`."""
+
+import sys
+
+from spectacles.lab.bench import main
+
+sys.exit(main())
