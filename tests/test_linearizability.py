@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from spectacles.lab.judge import linearizability as lin
-from spectacles.lab.judge.linearizability import Operation, Report, Verdict, check, check_show, dump, load, main, search
+from spectacles.lab.judge.linearizability import Operation, Report, Verdict, check, check_show, dump, load, search
+from spectacles.lab.linearizability import main
+from tests import helpers
 
 SEEDS = range(400)
 
@@ -270,7 +273,7 @@ def test_mutated_histories_agree_with_brute_force(block: int) -> None:
 
 def test_the_search_alone_agrees_with_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the bounds that refute most faults early, the search must find them all."""
-    monkeypatch.setattr(search, "_out_of_bounds", lambda *_: False)
+    monkeypatch.setattr(search, "out_of_bounds", lambda *_: False)
     for seed in range(3000):
         history, initial = random_history(random.Random(seed))
         if seed % 2:
@@ -499,3 +502,43 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "none.jsonl"), "--initial", "0=1"]) == 2
     assert run(hard_history(), "--initial", f"0={10**13}", "--time-limit", "0.1")[0] == 4
     assert run([reserve(1, 1, False, 0, 1)], "--absent", "0")[0] == 0
+
+
+LONG = "9" * 4300  # the most digits that Python reads; the sum of two has one more
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        ("absent\n\x1b[2J.jsonl", None, ()),
+        (".", None, ()),
+        ("\udcff.jsonl", b"[" * 100_000, ()),
+        ("h.jsonl", b"\xff", ()),
+        ("h.jsonl", b'{"client":1,"kind":"consult","show":0,"seats":0,"result":1,"call":1e999,"ret":6}', ()),
+        ("h.jsonl", b'{"client":1,"kind":"reserve","show":0,"seats":%s9,"result":true,"call":1,"ret":6}', ()),
+        (
+            "h.jsonl",
+            b'{"client":%d,"kind":"reserve","show":0,"seats":%s,"result":true,"call":1,"ret":6}',
+            ("--initial", "0=" + LONG),
+        ),
+        ("h.jsonl", b"", ("--initial", "0=" + LONG + "9")),
+        ("h.jsonl", b"", ("--time-limit", "nan")),
+        ("h.jsonl", b"", ("--absent", "\x1b")),
+    ],
+)
+def test_command_says_what_is_wrong_in_one_line(
+    tmp_path: Path, name: str, content: bytes | None, options: tuple[str, ...]
+) -> None:
+    """Any file, any name, any option: one line and exit code 2.
+
+    (With the report printed outside of the `try`, a sum too long to print is an internal error and 1; with argparse's
+    own parser, an error takes three lines.)
+    """
+    if content is not None:
+        lines = [content.replace(b"%s", LONG.encode()).replace(b"%d", b"%d" % client) for client in (1, 2)]
+        (tmp_path / name).write_bytes(b"\n".join(lines if b"%d" in content else lines[:1]))
+    command = [sys.executable, "-m", "spectacles.lab.linearizability", name]
+    done = helpers.run([*command, *(options or ("--initial", "0=5"))], cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, ""), done
+    assert "Traceback" not in helpers.one_line(done)
+    assert "\x1b" not in done.stderr

@@ -8,9 +8,9 @@ it only:
     display      shows things: the terminal, French figures
     kernel       looks at what the kernel knows, and touches nothing
     judge        says whether what was seen is right
-    compare, bench, demo      the commands, which do not lean on each other
+    compare, bench, demo, linearizability      the commands, which do not lean on each other
 
 `c` is the C reference itself; `programs` builds it. tests/test_architecture.py holds all this.
 """
 
-__all__ = ["bench", "compare", "demo", "display", "judge", "kernel", "programs"]
+__all__ = ["bench", "compare", "demo", "display", "judge", "kernel", "linearizability", "programs"]

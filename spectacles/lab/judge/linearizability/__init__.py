@@ -1,18 +1,20 @@
-"""Whether what the clients of one box office were told could have come from one clerk at one desk."""
+"""Whether what the clients of one box office were told could have come from one clerk at one desk: linearizability.
 
-from spectacles.lab.judge.linearizability.search import (
-    FINAL_CLIENT,
-    Counterexample,
-    Operation,
-    Report,
-    Verdict,
-    check,
-    check_show,
-    dump,
-    load,
-    main,
-    split_list,
-)
+    history           what the clients recorded, checked for sense, and kept in files
+    search            an order that explains it all: verdict
+    reduction         without one, the few operations that no order explains
+    words             operations in French
+    counterexample    these operations, drawn
+    checker           a whole history, show by show: check()
+    command           `python -m spectacles.lab.linearizability`
+
+Each leans on those above it. From outside: the names below, and `command` for its command line.
+"""
+
+from spectacles.lab.judge.linearizability.checker import Report, check, check_show
+from spectacles.lab.judge.linearizability.counterexample import Counterexample
+from spectacles.lab.judge.linearizability.history import FINAL_CLIENT, Operation, dump, load, split_list
+from spectacles.lab.judge.linearizability.search import Verdict
 
 __all__ = [
     "FINAL_CLIENT",
@@ -22,8 +24,8 @@ __all__ = [
     "Verdict",
     "check",
     "check_show",
+    "command",
     "dump",
     "load",
-    "main",
     "split_list",
 ]
