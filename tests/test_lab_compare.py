@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import html.parser
 import json
@@ -12,14 +13,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spectacles.common.errors import NoServerError, SpectaclesError, UsageError
-from spectacles.lab.compare import command, page, sheets, workload
-from spectacles.lab.compare.workload import CONSULT, RESERVE, SMALL, Notes, Workload
+from spectacles.lab.compare import checking, client, command, measuring, page, runs, sheets, workload
+from spectacles.lab.compare.rows import POINTS, Row, median
+from spectacles.lab.compare.runs import Run
+from spectacles.lab.compare.workload import CONSULT, RESERVE, SMALL, Notes, Request, Workload
 from spectacles.lab.display import french
 from spectacles.lab.kernel import processes
 from spectacles.lab.programs import reference
@@ -223,9 +227,9 @@ def test_a_full_disk_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return written(path, text, **options)
 
     monkeypatch.setattr(Path, "write_text", write)
-    rows = [a_row("q3_threads", 1)]
+    measured = [a_row("q3_threads", 1)]
     with pytest.raises(SpectaclesError, match=r"run\.json : plus de place sur le disque"):
-        command._keep(a_document(rows), rows, [], "run.json", "page.html")
+        command.keep(a_run(measured), [], "run.json", "page.html")
     assert Path("run.json").read_text() == "old"
     assert "</html>" in Path("page.html").read_text()
     assert sorted(os.listdir()) == ["page.html", "run.json", "runs"]
@@ -239,10 +243,10 @@ def test_several_rounds(tmp_path: Path) -> None:
     assert 0 < least <= row["throughput"] <= most
     assert "écart" in output
     rounds = [a_row("q3_threads", 1, throughput=figure) for figure in (30.0, 10.0, 20.0)]
-    assert (sheets.median(rounds).throughput, sheets.median(rounds).spread) == (20.0, (10.0, 30.0))
+    assert (median(rounds).throughput, median(rounds).spread) == (20.0, (10.0, 30.0))
     rounds[0].problems.append("faux")
-    assert sheets.median(rounds) is rounds[0], "what went wrong in any round is said"
-    assert sheets.median([a_row("q3_threads", 1)]).spread == (0.0, 0.0)
+    assert median(rounds) is rounds[0], "what went wrong in any round is said"
+    assert median([a_row("q3_threads", 1)]).spread == (0.0, 0.0)
 
 
 def test_interrupted(tmp_path: Path) -> None:
@@ -272,7 +276,7 @@ def test_interrupted(tmp_path: Path) -> None:
 def work_with(work: Workload, consult: Any, clients: int = 1) -> Notes:
     """Run the loop of one client against functions in place of a server."""
     start = time.monotonic_ns()
-    return workload._work(work, 0, clients, 1000, start, consult, lambda show, seats: True)
+    return client.work_through(work, 0, clients, 1000, start, consult, lambda show, seats: True)
 
 
 def test_a_stall_is_not_hidden() -> None:
@@ -355,7 +359,7 @@ def test_no_answer_ends_a_client() -> None:
 
 def note(*history: tuple[str, int, int, Any, int, int | None], until: int | None = None) -> Notes:
     """Return what a client with this history would have noted."""
-    notes = Notes(history=list(history), until=until, first=0, last=1000)
+    notes = Notes(history=[Request(*request) for request in history], until=until, first=0, last=1000)
     for kind, show, seats, result, call, ret in history:
         if ret is not None:
             notes.latencies[kind].append(ret - call)
@@ -365,11 +369,11 @@ def note(*history: tuple[str, int, int, Any, int, int | None], until: int | None
     return notes
 
 
-def judge(work: Workload, *notes: Notes, final: dict[int, int] | None = None) -> sheets.Row:
+def judge(work: Workload, *notes: Notes, final: dict[int, int] | None = None) -> Row:
     """Return the row that these notes come to."""
-    row = sheets.Row("q2_msq", "Python", len(notes), initial=sum(work.shows))
-    command._summarize(row, list(notes), work, None)
-    command._judge(row, list(notes), work, final or {})
+    row = Row("q2_msq", "Python", len(notes), initial=sum(work.shows))
+    measuring.summarize(row, list(notes), work, None)
+    checking.judge(row, list(notes), work, final or {})
     return row
 
 
@@ -381,7 +385,7 @@ def test_a_history_is_cut_for_all_clients_at_once() -> None:
     work = Workload(shows=(10, 10, 10, 10))
     first = note((CONSULT, 0, 0, [8, 10, 10, 10], 0, 500))
     second = note((RESERVE, 0, 1, True, 10, 100), until=110)  # and a second seat sold from 110 to 120, not noted
-    history, whole = command.recorded([first, second])
+    history, whole = checking.recorded([first, second])
     assert not whole
     assert [(entry[0], entry[4], entry[6]) for entry in history] == [(0, None, None), (1, True, 100)]
     assert judge(work, first, second).linearizable == "oui"
@@ -411,8 +415,8 @@ def test_a_senseless_refusal_is_wrong() -> None:
 def test_nearest_rank() -> None:
     """The percentile is one of the values measured. (With interpolation, p99.9 of ten values is none of them.)"""
     values = list(range(10, 110, 10))
-    assert [command.rank(values, share) for share in (0.5, 0.9, 0.99, 0.999, 1.0)] == [50, 90, 100, 100, 100]
-    assert command.rank([7], 0.5) == 7
+    assert [measuring.rank(values, share) for share in (0.5, 0.9, 0.99, 0.999, 1.0)] == [50, 90, 100, 100, 100]
+    assert measuring.rank([7], 0.5) == 7
 
 
 def test_memory_is_what_the_kernel_says() -> None:
@@ -460,10 +464,10 @@ class Page(html.parser.HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def a_row(question: str, clients: int, **values: Any) -> sheets.Row:
+def a_row(question: str, clients: int, **values: Any) -> Row:
     """Return a row with plausible figures."""
     memory = [processes.Memory(13_000, 5_000, 2_000)] * (3 if question in helpers.FORKING else 1)
-    points = {name: 10_000 * (place + 1) ** 3 for place, (name, _) in enumerate(sheets.POINTS)}
+    points = {name: 10_000 * (place + 1) ** 3 for place, (name, _) in enumerate(POINTS)}
     plain: dict[str, Any] = {
         "requests": 5000,
         "throughput": 10_000.0 * clients,
@@ -483,18 +487,20 @@ def a_row(question: str, clients: int, **values: Any) -> sheets.Row:
         "linearizable": "oui",
         "checked": 5000,
     }
-    return sheets.Row(question, values.pop("variant", "Python"), clients, **plain | values)
+    return Row(question, values.pop("variant", "Python"), clients, **plain | values)
 
 
-def a_document(rows: list[sheets.Row]) -> dict[str, Any]:
-    """Return what goes with the rows."""
-    return {
-        "description": "une charge <i>",
-        "machine": {"processeur": "x & y", "cœurs": 2},
-        "date": "2027-01-01T00:00:00+01:00",
-        "command": "spectacles compare --json 'a b'",
-        "remarks": sheets.remarks(rows, Workload()),
-    }
+def a_run(measured: list[Row]) -> Run:
+    """Return a run of these rows."""
+    return Run(
+        description="une charge <i>",
+        machine={"processeur": "x & y", "cœurs": 2},
+        date="2027-01-01T00:00:00+01:00",
+        command="spectacles compare --json 'a b'",
+        workload=Workload(),
+        remarks=sheets.remarks(measured, Workload()),
+        rows=measured,
+    )
 
 
 def test_the_page(tmp_path: Path) -> None:
@@ -508,7 +514,7 @@ def test_the_page(tmp_path: Path) -> None:
         a_row("q3_threads", 4, variant="C"),
         a_row("q4_thread_per_request", 4, variant="sans verrou", linearizable="NON", problems=["<b>perdu</b>"]),
     ]
-    text = page.render(a_document(rows), rows, rows)
+    text = page.render(a_run(rows), rows)
     found = Page(text)
     charts = [svg for svg in found.named("svg") if svg.get("role") == "img"]
     assert len(charts) == 3
@@ -577,8 +583,8 @@ def test_where_french_lines_may_end() -> None:
 
 def test_a_page_of_nothing() -> None:
     """A run in which no server started still makes a page that says so. (Without guards: ZeroDivisionError.)"""
-    rows = [sheets.Row("q2_msq", "Python", 1, problems=["pas de serveur"])]
-    text = page.render(a_document(rows), rows, [])
+    rows = [Row("q2_msq", "Python", 1, problems=["pas de serveur"])]
+    text = page.render(a_run(rows), [])
     Page(text)
     assert "pas de serveur" in text
 
@@ -591,7 +597,7 @@ def test_in_a_browser(tmp_path: Path, size: str) -> None:
     (With a script in the page, the console reports the content policy.)
     """
     rows = [a_row("q1_pipes", 1), *(a_row(question, clients) for question in helpers.MANY for clients in (1, 4))]
-    (tmp_path / "page.html").write_text(page.render(a_document(rows), rows, []), encoding="utf-8")
+    (tmp_path / "page.html").write_text(page.render(a_run(rows), []), encoding="utf-8")
     flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
     flags += "disable-component-update disable-sync enable-logging=stderr hide-scrollbars dump-dom"
     command = [CHROMIUM, *(f"--{flag}" for flag in flags.split()), f"--user-data-dir={tmp_path / 'profile'}"]
@@ -663,4 +669,122 @@ def test_load_refuses_nonsense(tmp_path: Path) -> None:
     for text in ("", "[]", "{}", '{"rows": [{"x": 1}], "workload": {"shows": []}}', '{"rows": [], "workload": {}}'):
         path.write_text(text)
         with pytest.raises(UsageError, match="ce n'est pas une comparaison"):
-            command.load(str(path))
+            runs.load(str(path))
+
+
+# What `spectacles compare 3 --clients 1 --duration 0.2` of version 0.1.0 has saved.
+EARLIER = Path(__file__).with_name("earlier_run.json")
+HOSTILE: tuple[Any, ...] = (None, True, -1, 0, 1.5, 10**400, float("nan"), float("inf"), 2**63 + 1)
+HOSTILE += ("", "\x1b[31m\n\ud800", [], [[]], {}, {"x": {}})
+
+
+def places_of(value: Any, where: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the keys that lead to every value within `value`."""
+    yield where
+    if isinstance(value, dict | list):
+        for key, found in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places_of(found, (*where, key))
+
+
+def changed(document: Any, where: tuple[Any, ...], value: Any) -> str:
+    """Return the JSON of `document` with another value at one place."""
+    if not where:
+        return json.dumps(value)
+    copy = json.loads(json.dumps(document))
+    at = copy
+    for key in where[:-1]:
+        at = at[key]
+    at[where[-1]] = value
+    return json.dumps(copy)
+
+
+def test_a_run_of_the_version_before() -> None:
+    """What an earlier version saved is read, and saved again as it was. (With a field of Run renamed: refused.)"""
+    run = runs.load(str(EARLIER))
+    assert json.loads(run.text()) == json.loads(EARLIER.read_text())
+    (row,) = run.rows
+    assert (row.question, row.clients, row.correct) == ("q3_threads", 1, True)
+    assert len(sheets.side_by_side(run.rows, run.rows).lines) == 1
+
+
+def test_a_run_edited_by_hand(tmp_path: Path) -> None:
+    """Any value at any place of a saved run: refused, and the place named, or shown without a fault.
+
+    (Without _refuse_rows_without_latency(): KeyError, in a table. Without LARGEST: OverflowError, in a ratio. Without
+    printable() in about(): the text drives the terminal.)
+    """
+    document = json.loads(EARLIER.read_text())
+    path = tmp_path / "run.json"
+    refused = 0
+    for where in places_of(document):
+        if len(where) > 3 and where[2] == "curve":
+            continue  # one of 48 like the others
+        for value in HOSTILE:
+            path.write_text(changed(document, where, value))
+            try:
+                run = runs.load(str(path))
+            except UsageError as error:
+                told = str(error)
+                refused += 1
+            else:
+                told = ""
+            if told:
+                assert "ce n'est pas une comparaison" in told
+                assert not where or str(where[0]) in told
+                continue
+            said = runs.about(run, {})
+            assert said.isprintable()
+            said.encode()
+            a_row_beside = a_row("q3_threads", 1)
+            sheets.side_by_side([a_row_beside], run.rows)
+            with contextlib.suppress(UsageError):
+                runs.refuse_unequal(Workload(), run.workload, "x")
+    assert refused > 500
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"date": "\xff"}', "UTF-8"),
+        (b"[" * 100_000, "imbriqué"),
+        (b'{"date": ' + b"9" * 5000 + b"}", "nombre trop long"),
+        (b"{\n]", "ligne 2, colonne 1"),
+        (b'{"new": 1}', "new : inconnu de cette version"),
+    ],
+)
+def test_a_file_that_is_no_run(tmp_path: Path, content: bytes, said: str) -> None:
+    """One line, exit code 2, and what is wrong with it. (With RecursionError not caught: "erreur interne".)"""
+    path = tmp_path / "strange\n\x1b[2J\udcff.json"
+    path.write_bytes(content)
+    done = helpers.run([*COMPARE, "3", "--against", path.name], cwd=tmp_path)
+    assert done.returncode == 2, done
+    line = helpers.one_line(done)
+    assert said in line
+    assert "\x1b" not in line
+
+
+def test_strange_names(tmp_path: Path) -> None:
+    """Outputs may be called anything that the system takes: kept, and the run with them.
+
+    (Without errors="backslashreplace" in write_whole(): UnicodeEncodeError after the work.)
+    """
+    (tmp_path / "tmp").mkdir()
+    names = ("ch\udcff\n.json", "p\udcff\x1b[2J.html")
+    options = ["--clients", "1", "--duration", "0.1", "--json", names[0], "--html", names[1]]
+    environ = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    done = helpers.run([*COMPARE, "3", *options], cwd=tmp_path, env=environ)
+    assert done.returncode == 0, done
+    assert "\x1b" not in done.stdout
+    assert all((tmp_path / name).exists() for name in names)
+    run = runs.load(str(tmp_path / names[0]))
+    assert "--html" in run.command
+
+
+def test_how_to_measure_the_same_again(tmp_path: Path) -> None:
+    """The hint can be copied: it has the options of the run, not its files. (With --against alone: "autre charge".)"""
+    output, _ = run_compare(tmp_path, "3", "--clients", "1", "--duration=0.1", "--html=page.html", "--no-fsync")
+    (hint,) = re.findall(r"à comparer : spectacles compare (.*)$", output, re.MULTILINE)
+    assert hint.split()[:-1] == ["3", "--clients", "1", "--duration=0.1", "--no-fsync", "--against"]
+    done = helpers.run([*COMPARE, *hint.split()], cwd=tmp_path)
+    assert done.returncode == 0, done
+    assert "Avant, et ici" in done.stdout

@@ -25,6 +25,7 @@ from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_REFUSED
 from spectacles.common.lifecycle import program
 from spectacles.common.spectacle import unpack_table
 from spectacles.lab.display import terminal
+from spectacles.lab.judge.accounts import add_up, seats_in_file
 from spectacles.lab.kernel.processes import thread_count
 from spectacles.lab.programs.process import QUESTIONS, UTF8, ServerError, ServerProcess
 
@@ -68,7 +69,7 @@ class Result:
     @property
     def correct(self) -> bool:
         """Whether the seats add up, in the answer and in the file, and nothing went wrong on the way."""
-        return self.initial == self.left + self.sold == self.left_in_file + self.sold and not self.problems
+        return add_up(self.initial, self.sold, self.left, self.left_in_file) and not self.problems
 
 
 class Clients:
@@ -230,7 +231,7 @@ def _stop(server: ServerProcess, lines: queue.SimpleQueue[tuple[str, str]], scre
     except ServerError as error:
         result.problems.append(str(error))
     with contextlib.suppress(OSError, ValueError):
-        result.left_in_file = sum(show.places for _, show in _file(str(server.directory)))
+        result.left_in_file = sum(seats_in_file(server.directory).values())
     _show(lines, screen)
 
 
@@ -243,7 +244,7 @@ def _show(lines: queue.SimpleQueue[tuple[str, str]], screen: Console, wait: floa
             who, line = lines.get(timeout=wait) if wait else lines.get_nowait()
             colour = COLOURS[int(who.split()[1]) % len(COLOURS)] if who != "serveur" else "white"
             text = Text(f"{who:<8} │ ", style=f"bold {colour}")
-            text.append(_DATE_AND_LEVEL.sub("", line), style="" if who == "serveur" else colour)
+            text.append(terminal.harmless(_DATE_AND_LEVEL.sub("", line)), style="" if who == "serveur" else colour)
             screen.print(text, soft_wrap=True)
 
 
@@ -297,7 +298,8 @@ def main(argv: list[str] | None = None) -> int:
     screen.print("n : un thread par requête (q4), par connexion (q5), le temps qu'elle dure", style="dim")
     for result in results:
         for problem in result.problems:
-            screen.print(f"{result.question} : {problem}", style="bold red", markup=False, soft_wrap=True)
+            said = terminal.harmless(problem)
+            screen.print(f"{result.question} : {said}", style="bold red", markup=False, soft_wrap=True)
     return EXIT_DONE if all(result.correct for result in results) else EXIT_FAILED
 
 

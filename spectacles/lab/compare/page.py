@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import math
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from spectacles.lab.compare.sheets import CURVE, LOCKLESS, PYTHON, Row, Sheet, grouped, qualified, sheets, verdict
+from spectacles.lab.compare.rows import CURVE, LOCKLESS, PYTHON, grouped, qualified
+from spectacles.lab.compare.sheets import sheets, verdict
 from spectacles.lab.display.french import duration, in_words, megabytes, number, unbroken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from spectacles.lab.compare.rows import Row
+    from spectacles.lab.compare.runs import Run
+    from spectacles.lab.compare.sheets import Sheet
 
 MEMORY_LEGEND = (
     "Plein : mémoire privée ; clair : PSS ; pointillé : l'estimation, VmRSS du parent × processus. En chiffres : "
@@ -267,24 +272,21 @@ def _figure(caption: str, chart: str, below: str) -> str:
     return f"<figure><figcaption>{_said(caption)}</figcaption>{chart}{below}</figure>"
 
 
-def render(document: dict[str, Any], rows: Sequence[Row], before: Sequence[Row]) -> str:
-    """Return the page, HTML in UTF-8. document: the run, as saved; before: the rows of an earlier run, or none."""
+def render(run: Run, before: Sequence[Row]) -> str:
+    """Return the page, HTML in UTF-8. before: the rows of an earlier run, or none."""
+    rows = run.rows
     wrong = [row for row in rows if not row.correct]
     first, *others = sheets(rows, before)
     legend = _legend(rows)
     machine = "".join(
-        f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>"
-        for name, value in document["machine"].items()
-        if value
+        f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>" for name, value in run.machine.items() if value
     )
     problems = "".join(
-        f"<h3>{escape(row.name)}, {in_words(row.clients)}</h3><pre>{escape(problem)}</pre>"
-        for row in wrong
-        for problem in row.problems
+        f"<h3>{escape(row.full_name)}</h3><pre>{escape(problem)}</pre>" for row in wrong for problem in row.problems
     )
     parts = [
         "<h1>Un guichet, plusieurs communications entre processus</h1>",
-        f"<p>La même charge de travail pour tous : {_said(document['description'])}.</p>",
+        f"<p>La même charge de travail pour tous : {_said(run.description)}.</p>",
         f'<p class="verdict{" bad" if wrong else ""}">{_said(verdict(rows))}</p>',
         _table(first, "table0"),
         '<h2>En images</h2><div class="charts">',
@@ -302,12 +304,12 @@ def render(document: dict[str, Any], rows: Sequence[Row], before: Sequence[Row])
         "</div>",
         *(_table(sheet, f"table{place}") for place, sheet in enumerate(others, 1)),
         "<h2>À savoir</h2><ul>",
-        "".join(f"<li>{_said(remark)}</li>" for remark in document["remarks"]),
+        "".join(f"<li>{_said(remark)}</li>" for remark in run.remarks),
         "</ul>",
         f"<h2>Ce qui est faux</h2>{problems}" if problems else "",
-        f"<h2>La machine et la commande</h2><dl>{machine}<dt>date</dt><dd>{escape(document['date'])}</dd></dl>",
+        f"<h2>La machine et la commande</h2><dl>{machine}<dt>date</dt><dd>{escape(run.date)}</dd></dl>",
     ]
-    body = "".join(parts) + f"<pre><code>{escape(document['command'])}</code></pre>"
+    body = "".join(parts) + f"<pre><code>{escape(run.command)}</code></pre>"
     return (
         '<!DOCTYPE html>\n<html lang="fr"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

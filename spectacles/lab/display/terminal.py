@@ -7,10 +7,13 @@ import contextlib
 import os
 import signal
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 from spectacles.common import cli, host
 from spectacles.common.errors import SpectaclesError
+from spectacles.common.log import printable
+from spectacles.lab.display.french import unbroken
 from spectacles.lab.programs.process import QUESTIONS
 
 if TYPE_CHECKING:
@@ -30,6 +33,16 @@ def console(*, stderr: bool = False) -> Console:
         raise SpectaclesError("rich manque : pip install rich") from None
     known = (sys.stderr if stderr else sys.stdout).isatty() or "COLUMNS" in os.environ
     return Console(stderr=stderr, highlight=False, width=None if known else WIDTH)
+
+
+def say(screen: Console, text: str, style: str = "") -> None:
+    """Print a paragraph of French. rich would break a line at any space, those before a colon too."""
+    screen.print(textwrap.fill(unbroken(text), screen.width), style=style, markup=False, soft_wrap=True)
+
+
+def harmless(text: str) -> str:
+    """Return what a program printed with all control characters escaped but the ends of its lines."""
+    return "\n".join(printable(line) for line in text.splitlines())
 
 
 def question(text: str) -> str:

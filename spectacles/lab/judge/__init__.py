@@ -1,8 +1,9 @@
 """Says whether what was seen is right.
 
+    accounts           whether the seats add up
     linearizability    whether what clients were told could have come from one clerk at one desk
 
-Leans on nothing.
+Leans on `common` alone.
 """
 
-__all__ = ["linearizability"]
+__all__ = ["accounts", "linearizability"]
