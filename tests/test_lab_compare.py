@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from spectacles.common.errors import NoServerError, SpectaclesError, UsageError
-from spectacles.lab.compare import checking, client, command, measuring, page, runs, sheets, workload
+from spectacles.lab.compare import charts, checking, client, command, measuring, page, runs, sheets, workload
 from spectacles.lab.compare.rows import POINTS, Row, median
 from spectacles.lab.compare.runs import Run
 from spectacles.lab.compare.workload import CONSULT, RESERVE, SMALL, Notes, Request, Workload
@@ -506,7 +506,7 @@ def a_run(measured: list[Row]) -> Run:
 def test_the_page(tmp_path: Path) -> None:
     """Well formed, in one file, without a script or a request; every chart says in words what it shows.
 
-    (With escape() left out of the description the parser finds an element that is never closed.)
+    (With autoescape=False the parser finds an element that is never closed.)
     """
     rows = [
         a_row("q1_pipes", 1),
@@ -534,7 +534,7 @@ def test_the_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize("throughput", [0.0, 3.0, 47.0, 999.0, 123_456.0, 10_000_000.0])
 def test_the_axis_fits(throughput: float) -> None:
     """At most six lines, and at least three, whatever the figures. (With a fixed step: none, or thousands.)"""
-    step = page._nice_step(throughput)
+    step = charts.nice_step(throughput)
     assert throughput / step <= 6
     assert throughput == 0 or throughput / step >= 2
 
@@ -579,6 +579,33 @@ def test_where_french_lines_may_end() -> None:
         "tour",
     ]
     assert " ".join(said.split()) == text
+
+
+def test_whatever_is_said_is_only_said(tmp_path: Path) -> None:
+    """No text of a run, wherever it comes from, makes an element or an attribute of the page.
+
+    (With `| safe` on any of them in a template, or autoescape=False: there are more elements.)
+    """
+    hostile = """</title></pre></style><script>alert(1)</script><b a='"'>&amp;{{ 7 * 7 }}{% block x %}"""
+    calm, wild = (
+        Run(
+            date=text,
+            command=text,
+            machine={text: text},
+            workload=Workload(),
+            description=text,
+            remarks=[text],
+            rows=[
+                a_row("q3_threads", 1, problems=[text], linearizable=text, variant=text),
+                a_row("q4_thread_per_request", 1),
+            ],
+        )
+        for text in ("calme", hostile)
+    )
+    before, after = (Page(page.render(run, run.rows)) for run in (calm, wild))
+    assert [tag for tag, _ in after.elements] == [tag for tag, _ in before.elements]
+    assert [list(attributes) for _, attributes in after.elements] == [list(found) for _, found in before.elements]
+    assert "{{ 7 * 7 }}" in "".join(after.texts)
 
 
 def test_a_page_of_nothing() -> None:

@@ -137,13 +137,20 @@ def test_a_signal_waits_while_a_process_is_being_started() -> None:
     assert reached
 
 
-def test_without_rich(tmp_path: Path) -> None:
-    """Without the extra, one line says what to install. (Imported at the top of the module, it is a traceback.)"""
-    environ = environment(tmp_path, "import sys\nsys.modules['rich'] = None\n")
-    for command in (["demo"], ["compare"]):
-        done = helpers.run([sys.executable, "-m", "spectacles", *command], cwd=tmp_path, env=environ)
-        assert done.returncode == 1
-        assert "install rich" in helpers.one_line(done)
+@pytest.mark.parametrize(
+    ("missing", "command"),
+    [("rich", ["demo"]), ("rich", ["compare"]), ("jinja2", ["compare", "3", "--html", "page.html"])],
+)
+def test_without_the_extra(tmp_path: Path, missing: str, command: list[str]) -> None:
+    """Without the extra, one line says what to install, before any work is done.
+
+    (Imported at the top of the module, it is a traceback; without require_jinja() it is said after the work.)
+    """
+    environ = environment(tmp_path, f"import sys\nsys.modules['{missing}'] = None\n")
+    done = helpers.run([sys.executable, "-m", "spectacles", *command], cwd=tmp_path, env=environ)
+    assert done.returncode == 1
+    assert f"install {missing}" in helpers.one_line(done)
+    assert done.stdout == ""
 
 
 def test_wrong_usage(tmp_path: Path) -> None:

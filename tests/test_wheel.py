@@ -39,6 +39,9 @@ def test_contents(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("spectacles/py.typed", "spectacles/data/spectacles.toml", "spectacles/lab/c/spectacles.h"):
         assert name in names
+    templates = {str(path.relative_to(helpers.ROOT)) for path in (helpers.ROOT / "spectacles").glob("**/templates/*")}
+    assert "spectacles/lab/display/templates/base.html" in templates
+    assert templates <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "data/")) or name.endswith((".dat", ".pyc"))]
 
 

@@ -23,6 +23,7 @@ from spectacles.lab.compare.runs import Run
 from spectacles.lab.compare.sheets import remarks, verdict
 from spectacles.lab.compare.workload import Workload
 from spectacles.lab.display import terminal
+from spectacles.lab.display.page import require_jinja
 from spectacles.lab.kernel.machine import machine as this_machine
 from spectacles.lab.programs import reference
 from spectacles.lab.programs.process import QUESTIONS
@@ -153,6 +154,8 @@ def _refuse_outputs(json_path: str | None, html_path: str | None) -> None:
             raise UsageError(f"{path} : impossible d'écrire là")
     if len({os.path.realpath(path) for path in outputs}) < len(outputs):
         raise UsageError(f"{json_path} : --json et --html désignent le même fichier")
+    if html_path is not None:
+        require_jinja()
 
 
 def keep(run: Run, before: Sequence[Row], json_path: str | None, html_path: str | None) -> list[str]:

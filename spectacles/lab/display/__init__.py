@@ -2,8 +2,9 @@
 
     terminal     rich's console, questions on a command line, an interruption that leaves nothing behind
     french       figures, units, and where a French line may end
+    page         pages in HTML, from templates that escape; templates/base.html is what all pages are made from
 
-Leans on `programs`, for the names of the questions.
+Leans on `programs`, for the names of the questions. What it shows with, rich and jinja2, is imported when it shows.
 """
 
-__all__ = ["french", "terminal"]
+__all__ = ["french", "page", "terminal"]
