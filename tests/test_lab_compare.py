@@ -690,6 +690,14 @@ def test_the_bench_runs(tmp_path: Path, kind: str) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+@pytest.mark.parametrize("path", ["absent/bench.json", ".", ""])
+def test_the_bench_looks_at_its_file_first(tmp_path: Path, path: str) -> None:
+    """Refused in one line before anything is measured. (Without refuse_unwritable(): after minutes of it.)"""
+    done = helpers.run([sys.executable, "-m", "spectacles.lab.bench", "3", "--json", path], cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "impossible d'écrire" in helpers.one_line(done)
+
+
 def test_load_refuses_nonsense(tmp_path: Path) -> None:
     """A file that is no run is refused with a sentence. (Without load()'s checks: KeyError.)"""
     path = tmp_path / "run.json"

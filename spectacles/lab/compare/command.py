@@ -23,6 +23,7 @@ from spectacles.lab.compare.runs import Run
 from spectacles.lab.compare.sheets import remarks, verdict
 from spectacles.lab.compare.workload import Workload
 from spectacles.lab.display import terminal
+from spectacles.lab.display.files import refuse_unwritable, write_whole
 from spectacles.lab.display.page import require_jinja
 from spectacles.lab.kernel.machine import machine as this_machine
 from spectacles.lab.programs import reference
@@ -147,12 +148,8 @@ def compare(argv: list[str] | None) -> int:
 
 def _refuse_outputs(json_path: str | None, html_path: str | None) -> None:
     """Raise SpectaclesError unless what is to be written can be."""
-    outputs = [path for path in (json_path, html_path) if path is not None]
-    for path in outputs:
-        whole = os.path.abspath(path)
-        if os.path.isdir(whole) or not os.access(os.path.dirname(whole), os.W_OK):
-            raise UsageError(f"{path} : impossible d'écrire là")
-    if len({os.path.realpath(path) for path in outputs}) < len(outputs):
+    refuse_unwritable(json_path, html_path)
+    if None not in (json_path, html_path) and os.path.realpath(str(json_path)) == os.path.realpath(str(html_path)):
         raise UsageError(f"{json_path} : --json et --html désignent le même fichier")
     if html_path is not None:
         require_jinja()
@@ -173,7 +170,7 @@ def keep(run: Run, before: Sequence[Row], json_path: str | None, html_path: str 
     for wanted, what in ((json_path, "Chiffres"), (html_path, "Page")):
         if wanted is not None:
             try:
-                runs.write_whole(wanted, run.text() if what == "Chiffres" else page.render(run, before))
+                write_whole(wanted, run.text() if what == "Chiffres" else page.render(run, before))
                 said.append(f"{what} : {wanted}")
             except OSError as error:
                 failed.append(f"{wanted} : {reason(error)}, rien n'y a été changé")

@@ -15,6 +15,7 @@ from spectacles.common.errors import UsageError, reason
 from spectacles.common.log import printable
 from spectacles.lab.compare.rows import Row
 from spectacles.lab.compare.workload import Workload
+from spectacles.lab.display.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,21 +60,6 @@ def keep(run: Run) -> str:
     path = next(name for name in names if not os.path.exists(name))
     write_whole(path, run.text())
     return path
-
-
-def write_whole(path: str, text: str) -> None:
-    """Write a file whole or not at all: a full disk must not take what was there. Raises OSError.
-
-    What UTF-8 cannot write, the bytes of a strange file name, is written as an escape, which is as good in JSON.
-    """
-    target = Path(path)
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        draft.write_text(text, encoding="utf-8", errors="backslashreplace")
-        draft.replace(target)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 # Read again
