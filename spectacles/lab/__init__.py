@@ -11,6 +11,9 @@ it only:
     compare, bench, demo, linearizability      the commands, which do not lean on each other
 
 `c` is the C reference itself; `programs` builds it. tests/test_architecture.py holds all this.
+
+Types are imported under `typing.TYPE_CHECKING`, which is false at run time. The servers write `TYPE_CHECKING = False`
+for it, which type checkers take for the same, and so start without `typing`; nothing in the lab is in such a hurry.
 """
 
 __all__ = ["bench", "compare", "demo", "display", "judge", "kernel", "linearizability", "programs"]

@@ -45,7 +45,7 @@ TITLES = {
     "q4_thread_per_request": "une file de messages, un thread par requête",
     "q5_sockets": "TCP, un thread par connexion",
 }
-# What comes and goes too fast to be counted from outside.
+# Threads that come and go too fast to be counted from outside: said in the table, not counted.
 SHORT_LIVED = {"q4_thread_per_request": " + n", "q5_sockets": " + n"}
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
 _DATE_AND_LEVEL = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ +")

@@ -59,7 +59,7 @@ class Row:
 
 
 def goal(kind: str, question: str, clients: int) -> float | None:
-    """Return the ratio wanted, None where there is no goal."""
+    """Return the ratio wanted, None where there is no goal; docs/performance.md says why so much."""
     short = question[:2]
     if kind == "reserve":
         if clients == 1:

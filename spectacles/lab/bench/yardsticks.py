@@ -31,14 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SOCKET_NAME = "manager.sock"
-AUTHKEY = b"spectacles"  # the socket is in a directory of one user
+AUTHKEY = b"spectacles"  # no secret: the socket is in a directory that only its user can enter
 
 
 class TableManager(BaseManager):
     """A manager whose one object is the table."""
 
-    # Added by register().
-    table: Callable[[], SpectacleTable]
+    table: Callable[[], SpectacleTable]  # added by register(), where mypy does not see it
 
 
 def _until_terminated(*cleanup: Callable[[], object]) -> None:

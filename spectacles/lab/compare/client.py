@@ -53,13 +53,13 @@ from spectacles.lab.compare.workload import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PLAN = 8192  # requests drawn in advance; then the same again
+PLAN = 8192  # requests drawn in advance, so that no lot is drawn while time is taken; then the same again
 READY, DONE = "prêt", "fini"
 
 # Where the seats of SHOWS are in the table, skipping what stands between them.
 _PLACES = struct.Struct("<" + f"{RECORD_SIZE - 4}xi" * len(SHOWS))
 _LIST_PLACES = struct.Struct(f"<4x{_PLACES.format[1:]}")  # in a reply of the queue, after the server's PID
-_PR_SET_TIMERSLACK = 29
+_PR_SET_TIMERSLACK = 29  # prctl(2)
 
 
 def _pipes(options: Namespace) -> tuple[Any, Callable[[int], Any], Callable[[int, int], bool]]:
@@ -143,7 +143,7 @@ def work_through(
     done = 0
     if work.rate:
         _precise_sleep()
-        end += int(work.duration * 1e9)  # what could not leave in time leaves late: left out, it would have been fast
+        end += int(work.duration * 1e9)  # requests that had to wait leave late: left out, they would pass for fast
     while (pause := start - clock()) > 0:
         time.sleep(pause / 1e9)
     while True:

@@ -110,7 +110,7 @@ class Crowd:
 
     def _tell(self, process: subprocess.Popen[bytes], line: str) -> None:
         assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has died: what it said follows
+        with contextlib.suppress(BrokenPipeError):  # the client has died: what it said on standard error says why
             process.stdin.write(line.encode() + b"\n")
             process.stdin.flush()
 

@@ -153,7 +153,7 @@ class Measurement:
                 row.threads = max(row.threads, sum(processes.thread_count(pid) for pid in pids))
             crowd.wait()
             used: processes.Usage | None = None
-            with contextlib.suppress(OSError):  # no server any more: its clients know more
+            with contextlib.suppress(OSError):  # the server is gone: what its clients noted says when
                 used = processes.usage(pids) - self._before
             self._notes = crowd.notes()
         summarize(row, self._notes, work, used)
@@ -173,7 +173,7 @@ class Measurement:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if code != EXIT_DONE:
             self._row.problems.append(f"serveur sorti avec le code {code} : {server.output.strip()}")
-        # Of all its threads and children, those that have ended included, which /proc no longer knows.
+        # getrusage() counts all threads and children of the server, those included that have ended and /proc forgets.
         switches = after.ru_nvcsw + after.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw
         switches -= self._before.voluntary + self._before.involuntary
         self._row.switches = max(switches, 0) / max(self._row.requests, 1)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PYTHON, C, LOCKLESS = "Python", "C", "sans verrou"
 CHECKED = 20_000  # requests of one measurement that the linearizability checker gets: the first ones
 POINTS = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
-# For the curves: equal steps of log(1 - p), from the median to one in 100,000.
+# The shares of requests in the curve of a row: equal steps of log(1 - p), from the median to one in 100,000.
 CURVE = tuple(1 - 0.5 * 10 ** (-step / 10) for step in range(48))
 VERDICTS = {Verdict.VALID: "oui", Verdict.INVALID: "NON", Verdict.UNKNOWN: "indécis"}
 

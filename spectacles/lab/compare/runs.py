@@ -26,7 +26,7 @@ RUNS = "runs"
 MOST_PER_SECOND = 1000  # runs kept under one date
 LARGEST = 2**63  # no count of ours comes near, and a float holds it: what is beyond was never measured
 NEEDED = ("p50", "p99")  # points of the latency that are shown beside another run
-MOVING = {"charge système"}  # never twice the same on one machine
+MOVING = {"charge système"}  # differs on one machine from one run to the next: says nothing of the machine
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_CPUCLOCK_SCHED = 2
+_CPUCLOCK_SCHED = 2  # the kind of clock in a clock id, see usage()
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def usage(pids: list[int]) -> Usage:
         # The CPU clock of another process, as clock_getcpuclockid(3) makes it up: /proc only counts in ticks of 10 ms.
         cpu += time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED)
         for task in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError):  # a thread that ends now
+            with contextlib.suppress(OSError):  # the thread has ended since iterdir()
                 fields = _fields(f"{task}/status")
                 voluntary += fields["voluntary_ctxt_switches"]
                 involuntary += fields["nonvoluntary_ctxt_switches"]

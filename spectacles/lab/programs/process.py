@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 QUESTIONS = ("q1_pipes", "q2_msq", "q3_threads", "q4_thread_per_request", "q5_sockets")
 READY = "Serveur UP"
-UTF8 = {**os.environ, "PYTHONIOENCODING": "utf-8"}  # of clients whose output is read here, whatever the locale
-START_TIMEOUT = 10.0  # seconds
-STOP_TIMEOUT = 5.0
+# The environment of clients whose output is read here, whatever the locale.
+UTF8 = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+START_TIMEOUT = 10.0  # seconds from the start of a server to READY
+STOP_TIMEOUT = 5.0  # seconds from the signal to its end; then it is killed
 
 
 class ServerError(Exception):
@@ -178,7 +179,7 @@ class ServerProcess:
     def clean(self) -> None:
         """Remove what the server, ended by force, has left in the kernel and in its directory. Blocks."""
         command = [sys.executable, "-m", "spectacles", "clean", "--dir", str(self.directory)]
-        if self._foreign:  # a C server, which writes down nowhere what it makes, but derives all names
+        if self._foreign:  # a C server notes nowhere what it makes, but derives all names
             key = addresses.directory_key(str(self.directory), addresses.PROJECT_MSQ)
             memory = addresses.directory_key(str(self.directory), addresses.PROJECT_SHM)
             command += ["--key", hex(key), "--shm-key", hex(memory), "--sem-name", f"/spectacles-c-{key:08x}"]

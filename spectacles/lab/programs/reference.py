@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SOURCES = Path(__file__).parents[1] / "c"
-FLAGS = ("-std=c11", "-O2", "-pthread")  # as its Makefile, which an installed package may lack a make for
+FLAGS = ("-std=c11", "-O2", "-pthread")  # those of c/Makefile, which needs a make that users may lack
 CLIENTS = {
     "q1_pipes": "q1_client",
     "q2_msq": "q2_client",
