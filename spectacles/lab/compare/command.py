@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from spectacles.common import cli
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, SpectaclesError, UsageError, reason
-from spectacles.common.log import printable
+from spectacles.common.text import printable
 from spectacles.lab.compare import page, runs
 from spectacles.lab.compare.measuring import cells_of, measure_all, subjects
 from spectacles.lab.compare.report import show

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from spectacles import __version__
 from spectacles.common.errors import UsageError, reason
-from spectacles.common.log import printable
+from spectacles.common.text import printable
 from spectacles.lab.compare.rows import Row
 from spectacles.lab.compare.workload import Workload
 from spectacles.lab.display.files import write_whole

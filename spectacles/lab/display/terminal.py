@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from spectacles.common import cli, host
 from spectacles.common.errors import SpectaclesError
-from spectacles.common.log import printable
+from spectacles.common.text import printable
 from spectacles.lab.display.french import unbroken
 from spectacles.lab.programs.process import QUESTIONS
 
