@@ -36,7 +36,7 @@ def kill_and_wait(guichet: ServerProcess, pid: int) -> None:
 def test_a_killed_child_is_replaced(server: helpers.Servers, forking_question: str, which: int) -> None:
     """The log says who died and how; both services work, and the table is right.
 
-    (With Children.check() doing nothing, one service is gone for ever.)
+    (With Children.keep_going() doing nothing, one service is gone for ever.)
     """
     guichet = server(forking_question)
     assert guichet.client("reserve", "0", "1").returncode == 0

@@ -33,6 +33,7 @@ def state():
         "directory": os.getcwd(),
         "environment": dict(os.environ),
         "affinity": sorted(os.sched_getaffinity(0)),
+        "name": open("/proc/self/comm").read(),
         "hooks": [str(sys.excepthook), str(threading.excepthook), str(sys.unraisablehook)],
     }
 

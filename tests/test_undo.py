@@ -17,10 +17,11 @@ import pytest
 import sysv_ipc
 
 from spectacles.common import shared
+from spectacles.common.children import Children
 from spectacles.common.errors import SpectaclesError
 from spectacles.common.shared import SharedTable
 from spectacles.common.spectacle import TABLE_SIZE
-from spectacles.common.workers import Children, Threads
+from spectacles.common.threads import Threads
 from spectacles.q1_pipes.channel import NAMES, ServerPipes
 from tests import helpers
 
@@ -180,13 +181,13 @@ def test_children_when_no_other_can_be_forked(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(os, "fork", fork)
     with Children(cast(Any, None), channel) as children:
-        children.start(signal.pause)
+        children.start("un", signal.pause)
         with pytest.raises(SpectaclesError, match="ulimit -u"):
-            children.start(signal.pause)
+            children.start("un", signal.pause)
 
 
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line says why. (With the error not caught, it is an internal one.)"""
     monkeypatch.setattr(threading.Thread, "start", fails(RuntimeError("can't start new thread")))
     with Threads() as threads, pytest.raises(SpectaclesError, match="ulimit -u"):
-        threads.start(signal.pause)
+        threads.start("un", signal.pause)

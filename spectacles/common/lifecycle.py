@@ -19,6 +19,7 @@ from spectacles.common.directory import OBJECTS, RunDirectory, claim
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SpectaclesError, UsageError, reason
 from spectacles.common.host import interrupt as interrupt
 from spectacles.common.limits import need_descriptors
+from spectacles.common.naming import show_as, shown_as
 from spectacles.common.text import printable
 
 TYPE_CHECKING = False
@@ -49,19 +50,21 @@ if TYPE_CHECKING:
         def __call__(self, argv: list[str] | None = None) -> int: ...
 
     class Workers(Protocol):
-        """Who does the work: workers.Children or workers.Threads."""
+        """Who does the work: children.Children or threads.Threads."""
 
-        def check(self, damage: str | None) -> None:
+        def keep_going(self, damage: str | None) -> None:
             """Replace or report the dead; start all afresh if there is `damage` to the channel.
 
             Raises SpectaclesError when the service cannot go on.
             """
 
-        def stop(self) -> None:
-            """Wait until all have ended, for a short while at most."""
+        def join(self) -> None:
+            """Return once all have ended, whom the channel's stop() asks to, after a short while at most."""
 
 
 TICK = 0.25  # seconds between two rounds of housekeeping
+GRACE = 0.7  # seconds that workers get to finish the request in hand
+NUDGE = 0.02  # seconds between two signals to a worker that may have missed the first
 DESCRIPTORS = 24  # that a server opens at most before it has clients, and a few
 
 
@@ -90,6 +93,8 @@ class Server:
                 addresses.resolve(self.options)
             self._before = {what: set(names) for what, names in self.directory.objects.items()}
             self.directory.write_holder(self.name)
+            self._undo.callback(show_as, shown_as())
+            show_as(self.name)
             self._catch_signals()
             try:
                 logs_fd = self.directory.open_logs()
@@ -137,11 +142,11 @@ class Server:
         """
         self._served = True
         claimed = "".join(f", {what} {value}" for what, value in self._claimed)
-        left = [
+        others = [
             f"{what} {name}" for what, old in self._before.items() for name in old if (what, name) not in self._claimed
         ]
-        if left:
-            log.warning("[INFO] laissé par un serveur tué : %s (« spectacles clean » après l'arrêt)", ", ".join(left))
+        if others:
+            log.warning("[INFO] laissé par un serveur tué : %s (« spectacles clean » après l'arrêt)", ", ".join(others))
         log.announce(f"[INFO] répertoire {self.directory.path}{claimed}")
         log.announce(f"[INFO] Serveur UP ({self.name}, PID {os.getpid()})")
         poll = select.poll()
@@ -153,11 +158,11 @@ class Server:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wakeup_fd, 512)
                 self._tend()
-                workers.check(channel.tend())
+                workers.keep_going(channel.tend())
         finally:
             log.announce("[INFO] Arrêt, fin des requêtes en cours")
             channel.stop()
-            workers.stop()
+            workers.join()
             self._finish()
 
     def _tend(self) -> None:

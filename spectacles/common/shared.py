@@ -89,21 +89,21 @@ class SharedTable(SpectacleTable):
 def _create_memory(key: int, mode: int) -> sysv_ipc.SharedMemory:
     with contextlib.suppress(sysv_ipc.ExistentialError):
         try:
-            left = sysv_ipc.SharedMemory(c_key(key), size=0)
+            old = sysv_ipc.SharedMemory(c_key(key), size=0)
         except sysv_ipc.PermissionsError as error:
             raise _foreign(f"mémoire partagée {key:#x}", "--shm-key") from error
         try:
-            if left.number_attached > 1:  # one is this process
+            if old.number_attached > 1:  # one is this process
                 raise HeldError(
-                    f"mémoire partagée {key:#x} : encore attachée par {left.number_attached - 1} processus"
-                    f" (créateur : PID {left.creator_pid}) ; arrêtez-les, ou choisissez une autre --shm-key"
+                    f"mémoire partagée {key:#x} : encore attachée par {old.number_attached - 1} processus"
+                    f" (créateur : PID {old.creator_pid}) ; arrêtez-les, ou choisissez une autre --shm-key"
                 )
-            if left.uid != os.geteuid():
+            if old.uid != os.geteuid():
                 raise _foreign(f"mémoire partagée {key:#x}", "--shm-key")
             log.warning("[INFO] mémoire partagée %#x laissée par un serveur mort, remplacée", key)
-            left.remove()
+            old.remove()
         finally:
-            left.detach()
+            old.detach()
     try:
         return sysv_ipc.SharedMemory(c_key(key), sysv_ipc.IPC_CREX, mode=mode, size=TABLE_SIZE)
     except (sysv_ipc.Error, OSError, ValueError) as error:

@@ -20,10 +20,10 @@ from __future__ import annotations
 import sys
 
 from spectacles.common import cli, log
+from spectacles.common.children import Children
 from spectacles.common.lifecycle import Server, command, program
 from spectacles.common.protocol import LIST, PIPE_BOOL, PIPE_INT, RESERV
 from spectacles.common.shared import SharedTable
-from spectacles.common.workers import Children
 from spectacles.q1_pipes.channel import ServerPipes
 
 TYPE_CHECKING = False
@@ -61,8 +61,8 @@ def main(argv: list[str] | None = None) -> None:
         pipes = server.enter(ServerPipes(server, options.mode))
         table = server.enter(SharedTable(server, options.shm_key, options.sem_name, options.mode, server.store))
         children = server.enter(Children(server, pipes, table.recover, pipes.open))
-        children.start(work, pipes, table, LIST)
-        children.start(work, pipes, table, RESERV)
+        children.start("consultations", work, pipes, table, LIST)
+        children.start("réservations", work, pipes, table, RESERV)
         server.run(pipes, children)
 
 

@@ -22,10 +22,10 @@ import os
 import sys
 
 from spectacles.common import cli, log
+from spectacles.common.children import Children
 from spectacles.common.lifecycle import Server, command, program
 from spectacles.common.protocol import LIST, LIST_REPLY, RESERV, RESERV_REPLY
 from spectacles.common.shared import SharedTable
-from spectacles.common.workers import Children
 from spectacles.q2_msq.channel import ServerQueue
 
 TYPE_CHECKING = False
@@ -62,8 +62,8 @@ def main(argv: list[str] | None = None) -> None:
         queue = server.enter(ServerQueue(server, options.key, options.mode))
         table = server.enter(SharedTable(server, options.shm_key, options.sem_name, options.mode, server.store))
         children = server.enter(Children(server, queue, table.recover, queue.recover))
-        children.start(work, queue, table, LIST)
-        children.start(work, queue, table, RESERV)
+        children.start("consultations", work, queue, table, LIST)
+        children.start("réservations", work, queue, table, RESERV)
         server.run(queue, children)
 
 

@@ -27,7 +27,7 @@ from spectacles.common import cli, log
 from spectacles.common.lifecycle import Server, command, program
 from spectacles.common.protocol import LIST, LIST_REPLY, RESERV, RESERV_REPLY
 from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
-from spectacles.common.workers import Threads
+from spectacles.common.threads import Threads
 from spectacles.q2_msq.channel import ServerQueue
 
 TYPE_CHECKING = False
@@ -63,8 +63,8 @@ def main(argv: list[str] | None = None) -> None:
         queue = server.enter(ServerQueue(server, options.key, options.mode))
         table = SpectacleTable(bytearray(TABLE_SIZE), Lock(), server.store)
         threads = server.enter(Threads())
-        threads.start(work, queue, table, LIST)
-        threads.start(work, queue, table, RESERV)
+        threads.start("consultations", work, queue, table, LIST)
+        threads.start("réservations", work, queue, table, RESERV)
         server.run(queue, threads)
 
 

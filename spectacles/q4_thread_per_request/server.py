@@ -28,10 +28,12 @@ import sys
 from threading import Lock
 
 from spectacles.common import cli, log
+from spectacles.common.detached import DetachedThreads
 from spectacles.common.lifecycle import Server, command, program
+from spectacles.common.processors import share_one_processor
 from spectacles.common.protocol import LIST, LIST_REPLY, RESERV_REPLY
 from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
-from spectacles.common.workers import DetachedThreads, Threads, share_one_processor
+from spectacles.common.threads import Threads
 from spectacles.q2_msq.channel import ANY, ServerQueue
 
 TYPE_CHECKING = False
@@ -76,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
         queue = server.enter(ServerQueue(server, options.key, options.mode))
         table = SpectacleTable(bytearray(TABLE_SIZE), Lock(), server.store)
         threads = server.enter(Threads())
-        threads.start(work, queue, table, DetachedThreads(options.max_threads))
+        threads.start("réception", work, queue, table, DetachedThreads(options.max_threads))
         server.run(queue, threads)
 
 

@@ -28,10 +28,11 @@ import sys
 from threading import Lock
 
 from spectacles.common import cli, log
+from spectacles.common.detached import DetachedThreads
 from spectacles.common.lifecycle import Server, command, program
 from spectacles.common.protocol import LIST, TCP_RESERV_REPLY
 from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
-from spectacles.common.workers import DetachedThreads, Threads
+from spectacles.common.threads import Threads
 from spectacles.q5_sockets.channel import Connection, Listener
 
 TYPE_CHECKING = False
@@ -78,7 +79,8 @@ def main(argv: list[str] | None = None) -> None:
         listener = server.enter(Listener(server, options))
         table = SpectacleTable(bytearray(TABLE_SIZE), Lock(), server.store)
         threads = server.enter(Threads())
-        threads.start(work, listener, table, DetachedThreads(options.max_clients, listener.no_thread))
+        clients = DetachedThreads(options.max_clients, listener.no_thread, "client")
+        threads.start("réception", work, listener, table, clients)
         server.run(listener, threads)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from spectacles.common import log, workers
+from spectacles.common import detached, log, processors
 from spectacles.lab.kernel.processes import thread_count
 from spectacles.lab.programs.process import ServerProcess
 from tests import helpers, raw_tcp
@@ -24,7 +24,7 @@ LIMIT = 3
 CLIENTS = 8
 
 
-def processors(guichet: ServerProcess) -> dict[int, set[int]]:
+def allowed(guichet: ServerProcess) -> dict[int, set[int]]:
     """Return the processors that each thread of the server may run on."""
     tasks = (int(path.name) for path in Path(f"/proc/{guichet.pid}/task").iterdir())
     return {task: os.sched_getaffinity(task) for task in tasks}
@@ -61,14 +61,14 @@ def test_the_threads_of_question_4_share_one_processor(server: helpers.Servers, 
     shim.ask("hold")
     with helpers.background(guichet.client_command("reserve", "0", "1")) as client:
         shim.holder()
-        found = processors(guichet)
+        found = allowed(guichet)
         assert found.pop(guichet.pid) == everywhere
         assert sorted(map(len, found.values())) == [1, 1]
         assert len(set.union(*found.values())) == 1
         shim.stop("hold")
         client.communicate(timeout=helpers.DEADLINE)
     for question in ("q3_threads", "q5_sockets"):
-        assert set(map(frozenset, processors(server(question)).values())) == {frozenset(everywhere)}
+        assert set(map(frozenset, allowed(server(question)).values())) == {frozenset(everywhere)}
 
 
 @pytest.mark.parametrize("gil", [True, False])
@@ -77,7 +77,7 @@ def test_without_an_interpreter_lock_all_processors_are_used(monkeypatch: pytest
     chosen: list[set[int]] = []
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: gil, raising=False)
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, processors: chosen.append(processors))
-    workers.share_one_processor()
+    processors.share_one_processor()
     assert [len(processors) for processors in chosen] == ([1] if gil else [])
 
 
@@ -103,7 +103,7 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     real = _thread.start_new_thread
     monkeypatch.setattr(_thread, "start_new_thread", start)
     monkeypatch.setattr(log, "error", lambda message, *_: said.append(message))
-    threads = workers.DetachedThreads(1)
+    threads = detached.DetachedThreads(1)
     for _ in range(3):
         threads.start(work)
     assert by == [threading.get_ident()] * 3
@@ -130,7 +130,7 @@ def test_who_makes_room_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
     real = _thread.start_new_thread
     monkeypatch.setattr(_thread, "start_new_thread", start)
-    threads = workers.DetachedThreads(1, lambda: answers.pop(0))
+    threads = detached.DetachedThreads(1, lambda: answers.pop(0))
     threads.start(done.set)
     assert not answers
     assert not done.is_set()
@@ -163,7 +163,7 @@ def test_no_thread_at_the_start(directory: Path, question: str) -> None:
     prlimit = ["prlimit", f"--stack={STACK}", f"--as={size + LITTLE}"]
     done = helpers.run([*prlimit, *helpers.server_command(question, *options)])
     assert done.returncode == 1, done
-    assert "le système n'en donne pas" in helpers.one_line(done)
+    assert "pas de thread à avoir" in helpers.one_line(done)
 
 
 def test_question_4_without_threads(server: helpers.Servers) -> None:
@@ -222,7 +222,7 @@ def test_a_failed_task_gives_its_slot_back(monkeypatch: pytest.MonkeyPatch) -> N
     """An exception in a thread is logged, and the next task finds a slot. (Without the `finally` it waits for ever.)"""
     said: list[str] = []
     monkeypatch.setattr(log, "exception", lambda message, *_: said.append(message))
-    threads = workers.DetachedThreads(1)
+    threads = detached.DetachedThreads(1)
     done = threading.Event()
     threads.start(divmod, 1, 0)
     threading.Thread(target=threads.start, args=(done.set,), daemon=True).start()
@@ -232,8 +232,8 @@ def test_a_failed_task_gives_its_slot_back(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_join_waits_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """Joining returns when the last task has ended, and gives up on one that does not end."""
-    monkeypatch.setattr(workers, "GRACE", helpers.DEADLINE)
-    threads = workers.DetachedThreads(2)
+    monkeypatch.setattr(detached, "GRACE", helpers.DEADLINE)
+    threads = detached.DetachedThreads(2)
     begun, go_on = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -246,8 +246,8 @@ def test_join_waits_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     threads.join()
     assert go_on.is_set()
 
-    monkeypatch.setattr(workers, "GRACE", 0.05)
-    threads = workers.DetachedThreads(2)
+    monkeypatch.setattr(detached, "GRACE", 0.05)
+    threads = detached.DetachedThreads(2)
     stuck = threading.Event()
     threads.start(stuck.wait)  # type: ignore[arg-type]
     threads.join()
