@@ -56,7 +56,7 @@ def test_a_narrow_terminal(tmp_path: Path) -> None:
 def test_a_short_run(tmp_path: Path) -> None:
     """One row for each question and number of clients, its sum right, its history checked, its figures possible.
 
-    (With run() looking at the server only after its stop, there are no figures.)
+    (With _look_at_rest() after _stop(), there are no figures.)
     """
     output, document = run_compare(tmp_path, "1", "2", "3", "4", "5", "--clients", "1,3", "--duration", "0.3")
     rows = document["rows"]
@@ -252,7 +252,7 @@ def test_several_rounds(tmp_path: Path) -> None:
 def test_interrupted(tmp_path: Path) -> None:
     """Ctrl-C leaves no process, no directory and no page half written.
 
-    (Without the server on the stack of run() it stays.)
+    (Without the server on the stack of Measurement.run() it stays.)
     """
     (tmp_path / "tmp").mkdir()
     environ = os.environ | {"TMPDIR": str(tmp_path / "tmp")}

@@ -279,12 +279,11 @@ class Search:
         return self._choices(waiting, floor, acknowledged, pending, owner[e])
 
     def _is_new(self, base: int, window: int, pending_left: int) -> bool:
-        """Note that this configuration has been gone into: whether for the first time. What comes next depends on it
-        alone, so that a second time would refute it once more.
+        """Note this configuration. False when it was gone into before, and so is refuted.
 
         base, window: the lowest number, and from it on a bit for each, of the enabled operations; pending_left: the
         same of the pending ones. The operations left are those and all that were called later; the set placed is thus
-        known from the key, and the seats from the set.
+        known from the key, the seats from the set, and from both all that may come next.
         """
         key = (base, window, pending_left, self._must_be_seen)
         if key in self._refuted:
