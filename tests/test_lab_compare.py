@@ -798,6 +798,22 @@ def test_a_file_that_is_no_run(tmp_path: Path, content: bytes, said: str) -> Non
     assert "\x1b" not in line
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--against", "."], "spectacles compare : . : c'est un répertoire"),
+        (["--against", "absent"], "spectacles compare : absent : aucun fichier ou répertoire de ce nom"),
+        (["--against", ""], "spectacles compare : aucun fichier"),
+        (["--html", ""], "spectacles compare :  : impossible d'écrire là"),
+    ],
+)
+def test_a_file_is_named_once(tmp_path: Path, options: list[str], said: str) -> None:
+    """(With the name put before what reason() says, it is there twice; an empty one was taken for none.)"""
+    done = helpers.run([*COMPARE, "3", *options], cwd=tmp_path)
+    assert done.returncode == 2
+    assert helpers.one_line(done).startswith(said)
+
+
 def test_strange_names(tmp_path: Path) -> None:
     """Outputs may be called anything that the system takes: kept, and the run with them.
 

@@ -166,14 +166,14 @@ def keep(run: Run, before: Sequence[Row], json_path: str | None, html_path: str 
         path = runs.keep(run)
         said.append(f"Enregistré dans {path} ; à comparer : {_beside(run.command, path)}")
     except OSError as error:
-        said.append(f"{runs.RUNS} : {reason(error)} ; rien n'y est enregistré")
+        said.append(f"{reason(error)} ; rien n'y est enregistré")
     for wanted, what in ((json_path, "Chiffres"), (html_path, "Page")):
         if wanted is not None:
             try:
                 write_whole(wanted, run.text() if what == "Chiffres" else page.render(run, before))
                 said.append(f"{what} : {wanted}")
             except OSError as error:
-                failed.append(f"{wanted} : {reason(error)}, rien n'y a été changé")
+                failed.append(f"{reason(error)}, rien n'y a été changé")
     if failed:
         raise SpectaclesError(" ; ".join([*failed, *said]))
     return said

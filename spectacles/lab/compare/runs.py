@@ -6,7 +6,6 @@ import datetime
 import json
 import os
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
-from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
@@ -72,15 +71,23 @@ class Misfit(ValueError):
 def load(path: str) -> Run:
     """Read a run, of this version or an earlier one. Raises UsageError when the file is none, and says why."""
     try:
-        document = json.loads(Path(path).read_bytes())
+        document = json.loads(_read(path))
         run: Run = _fitted(Run, document, "")
         _refuse_half_a_workload(document["workload"])
         _refuse_rows_without_latency(run.rows)
     except OSError as error:
-        raise UsageError(f"{path} : {reason(error)}") from error
+        raise UsageError(reason(error)) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} : ce n'est pas une comparaison enregistrée ({_in_french(error)})") from error
     return run
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error  # a failed read names no file
 
 
 def _in_french(error: Exception) -> str:

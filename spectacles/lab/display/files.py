@@ -18,7 +18,7 @@ def refuse_unwritable(*paths: str | None) -> None:
 
 
 def write_whole(path: str, text: str) -> None:
-    """Write a file whole or not at all: a full disk must not take what was there. Raises OSError.
+    """Write a file whole or not at all: a full disk must not take what was there. Raises OSError, which names `path`.
 
     What UTF-8 cannot write, the bytes of a strange file name, is written as an escape, which is as good in JSON.
     """
@@ -27,6 +27,6 @@ def write_whole(path: str, text: str) -> None:
     try:
         draft.write_text(text, encoding="utf-8", errors="backslashreplace")
         draft.replace(target)
-    except OSError:
+    except OSError as error:
         draft.unlink(missing_ok=True)
-        raise
+        raise OSError(error.errno, error.strerror, path) from error
