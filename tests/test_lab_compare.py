@@ -179,7 +179,8 @@ def test_a_server_that_is_killed(tmp_path: Path, forking_question: str) -> None:
             return [
                 path.parent
                 for path in (tmp_path / "tmp").glob("*/*/spectacles.dat")
-                if len({helpers.places_in_file(path.parent, show) for show in range(3)}) > 1  # something was sold
+                if path.stat().st_size  # else it is being written
+                and len({helpers.places_in_file(path.parent, show) for show in range(3)}) > 1  # something was sold
             ]
 
         helpers.eventually(places, "a server that has sold seats")
