@@ -1,4 +1,4 @@
-"""Log lines: date, time, level, the original's tag, then client, request and outcome; on the terminal and in a file.
+"""Log lines: date, time, level, the original's tag, then client, request and outcome; on standard output and in a file.
 
 The standard logging module does the work, with two additions: one handler formats a line once for both places, and the
 file can be shared: several processes append to it, one write per line, and rotate it under a lock. Each of them notices
@@ -14,6 +14,7 @@ import logging
 import os
 import stat
 import sys
+import threading
 import time
 import traceback
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 CHECK = 1.0  # seconds between two looks at the name of the file
 MAX_BYTES = 1_000_000  # size at which a log file is rotated
 KEPT_FILES = 5  # NAME.log, NAME.log.1, ... NAME.log.5
+
+# On a terminal
+LEVELS = {"WARNING": "ATTENTION", "ERROR": "ERREUR"}
+TAGS = {"[CONSULTATION]": 36, "[RESERVATION]": 32}  # colours, console_codes(4); a refusal is yellow, an error red
+UNNAMED = ("MainThread", "Thread-", "Dummy-")  # what threading calls threads that nobody has named
 
 logger = logging.getLogger("spectacles")
 logger.propagate = False
@@ -75,8 +81,40 @@ class _Formatter(logging.Formatter):
         return printable(super().format(record))
 
 
+class _Short(logging.Formatter):
+    """For people who look on: time, who answers (its name, PID or thread number), tag, sentence; colours if it may."""
+
+    def __init__(self, colours: bool) -> None:
+        super().__init__()
+        self._colours = colours
+
+    def format(self, record: logging.LogRecord) -> str:
+        tag, _, sentence = printable(record.getMessage()).partition(" ")
+        if record.levelno != logging.INFO and tag == "[INFO]":
+            tag = f"[{LEVELS.get(record.levelname, record.levelname)}]"
+        name = record.threadName or ""
+        number = threading.get_native_id()  # of a process with one thread, its PID
+        who = str(number) if name.startswith(UNNAMED) else name
+        now = time.strftime("%H:%M:%S", time.localtime(record.created))
+        if not self._colours:
+            return f"{now} {who} {tag} {sentence}"
+        colour = TAGS.get(tag, 0)
+        if record.levelno >= logging.ERROR:
+            colour = 31
+        elif record.levelno == logging.WARNING or ", refusé" in sentence:
+            colour = 33
+        return f"\x1b[2m{now} {who}\x1b[0m \x1b[{colour}m{tag}\x1b[0m {sentence}"
+
+
+def _for_people(fd: int) -> logging.Formatter | None:
+    """Return how to write to a terminal, None for a file or a pipe: a script reads those, in full."""
+    if not os.isatty(fd):
+        return None
+    return _Short(colours=not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb")
+
+
 class _Handler(logging.Handler):
-    """Write each line to the terminal and append it to `name`.log in the directory `directory_fd`."""
+    """Write each line to standard output and append it to `name`.log in the directory `directory_fd`."""
 
     def __init__(self, directory_fd: int, name: str, open_directory: Callable[[], int] | None) -> None:
         super().__init__()
@@ -86,6 +124,7 @@ class _Handler(logging.Handler):
         self._name = f"{name}.log"
         self._file = self._open()
         self._terminal: int | None = 1
+        self._short = _for_people(1)
         self.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -93,8 +132,11 @@ class _Handler(logging.Handler):
             self.check(record.created)
         line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
         if self._terminal is not None:
+            shown = line
+            if self._short is not None:
+                shown = self._short.format(record).encode("utf-8", "backslashreplace") + b"\n"
             try:
-                os.write(self._terminal, line)
+                os.write(self._terminal, shown)
             except BlockingIOError:
                 pass
             except OSError:
