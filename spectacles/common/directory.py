@@ -97,6 +97,26 @@ def _holder_of(name: str) -> tuple[int, int]:
     return 0, -1
 
 
+def server_of(path: str) -> dict[str, str]:
+    """Return what a live server of ours has written about itself in the directory `path`: pid, question, key...
+
+    {} if none holds its lock. Raises OSError: no such file, or no right to read it.
+    """
+    fd = os.open(os.path.join(path, LOCK_NAME), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return {}  # nobody's: a dead server's
+    except BlockingIOError:
+        return _record(fd)
+    finally:
+        os.close(fd)
+
+
+def _record(fd: int) -> dict[str, str]:
+    text = os.pread(fd, 65536, 0).decode("utf-8", "replace")
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
 class RunDirectory:
     """The directory of one server: spectacles.dat, FIFOs, lock, logs. Every file in it is reached through `fd`.
 
@@ -233,10 +253,6 @@ class RunDirectory:
         os.pwrite(self._lock_fd, text, 0)  # first: killed in between, what matters is still there
         os.ftruncate(self._lock_fd, len(text))
 
-    def _read(self) -> dict[str, str]:
-        text = os.pread(self._lock_fd, 65536, 0).decode("utf-8", "replace")
-        return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-
     def open_logs(self) -> int:
         """Create DIR/logs (0700) if need be and return a descriptor of it. Raises OSError, also on a symbolic link."""
         with contextlib.suppress(FileExistsError):
@@ -261,11 +277,13 @@ class RunDirectory:
                 if os.path.samestat(os.fstat(self._lock_fd), os.stat(LOCK_NAME, dir_fd=self.fd)):
                     # At spaces only: a no-break space may be part of a name.
                     self.objects = {
-                        what: set(names.split(" ")) - {""} for what, names in self._read().items() if what in OBJECTS
+                        what: set(names.split(" ")) - {""}
+                        for what, names in _record(self._lock_fd).items()
+                        if what in OBJECTS
                     }
                     return
             except BlockingIOError:
-                record = self._read()
+                record = _record(self._lock_fd)
                 pid = int(number) if (number := record.get("pid", "")).isdecimal() else 0
                 # The children of a server killed a moment ago are dying too: wait for them.
                 if time.monotonic() > deadline or (pid and process_runs(pid)):

@@ -28,7 +28,7 @@ import termios
 import time
 
 from spectacles.common import log
-from spectacles.common.directory import LOCK_NAME
+from spectacles.common.directory import server_of
 from spectacles.common.errors import HeldError, NoAnswerError, NoServerError, SpectaclesError, reason
 from spectacles.common.protocol import LIST, PIPE_BOOL, PIPE_INT, RESERV
 from spectacles.common.storage import set_mode
@@ -269,6 +269,17 @@ class ClientPipes:
         self._directory = directory
         self._timeout = timeout
         self._fds: dict[str, int] = {}
+        self.connect()
+
+    def __enter__(self) -> ClientPipes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def connect(self) -> None:
+        """Open the FIFOs, again if need be, and sweep them. Blocks, `timeout` at most. Raises NoServerError."""
+        self.close()
         try:
             for inputs, output in PIPES.values():
                 for name in inputs:
@@ -278,13 +289,11 @@ class ClientPipes:
             self._lock(self._fds[SESSION], 0.0, "le serveur a déjà un client, et la question 1 n'en sert qu'un")
             self._sweep()
         except BaseException:
-            self.__exit__()
+            self.close()
             raise
 
-    def __enter__(self) -> ClientPipes:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the FIFOs, and so let another client come."""
         for fd in self._fds.values():
             os.close(fd)
         self._fds = {}
@@ -296,6 +305,8 @@ class ClientPipes:
         server has gone; the request may have been served.
         """
         inputs, output = PIPES[kind]
+        if not self._fds:
+            raise NoServerError("pas de connexion au serveur")
         fd = self._fds[output]
         _empty(fd)  # an answer that came after its deadline
         deadline = time.monotonic() + self._timeout
@@ -385,18 +396,11 @@ class ClientPipes:
     def _is_ours(self) -> bool:
         """Say whether the server is one of ours, which hold a lock in their directory as long as they live."""
         try:
-            fd = os.open(os.path.join(self._directory, LOCK_NAME), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            return server_of(self._directory).get("question") == "q1_pipes"
         except PermissionError:  # another user's: the file is there, and goes when its server goes
             return True
         except OSError:
             return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False  # nobody's: a dead server's
-        except OSError:
-            return b"question=q1_pipes\n" in os.pread(fd, 4096, 0)
-        finally:
-            os.close(fd)
 
     def _probe(self, request_fd: int, reply_fd: int) -> None:
         probe = PIPE_INT.pack(int.from_bytes(os.urandom(4), "little") % 2**30 - 2**31)

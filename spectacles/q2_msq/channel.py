@@ -316,12 +316,7 @@ class ClientQueue:
         self._pid = os.getpid()
         if self._pid < FIRST_PID:
             raise NoServerError(f"PID {self._pid} : une réponse à ce numéro passerait pour une requête")
-        try:
-            self._queue = _open(key, 0, 0o600)  # without a mode msgget(2) checks no rights, and msgsnd does later
-        except sysv_ipc.ExistentialError:
-            raise NoServerError(f"aucun serveur : la file {key:#x} n'existe pas") from None
-        except sysv_ipc.PermissionsError:
-            raise NoServerError(f"la file {key:#x} est à un autre utilisateur, droits insuffisants") from None
+        self.connect()
         self._previous_handler = signal.signal(signal.SIGALRM, interrupt)
 
     def __enter__(self) -> ClientQueue:
@@ -329,6 +324,16 @@ class ClientQueue:
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGALRM, self._previous_handler)  # the queue itself is the server's
+
+    def connect(self) -> None:
+        """Look for the queue, again if need be: a new server makes a new one. Raises NoServerError."""
+        key = self._key
+        try:
+            self._queue = _open(key, 0, 0o600)  # without a mode msgget(2) checks no rights, and msgsnd does later
+        except sysv_ipc.ExistentialError:
+            raise NoServerError(f"aucun serveur : la file {key:#x} n'existe pas") from None
+        except sysv_ipc.PermissionsError:
+            raise NoServerError(f"la file {key:#x} est à un autre utilisateur, droits insuffisants") from None
 
     def exchange(self, kind: int, body: bytes, reply_size: int) -> bytes:
         """Send a request of type `kind` and return the reply of `reply_size` bytes. Blocks, `timeout` at most.
