@@ -51,11 +51,11 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def terminal(server: ServerProcess, *arguments: str) -> Iterator[Terminal]:
+def terminal(server: ServerProcess, *arguments: str, env: dict[str, str] | None = None) -> Iterator[Terminal]:
     """Run the client of `server` at a terminal of its own."""
     master, slave = os.openpty()
     command = [sys.executable, "-c", AT_A_TERMINAL, *server.client_command(*arguments)]
-    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True) as process:
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=env) as process:
         os.close(slave)
         try:
             yield Terminal(master, process)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from spectacles.lab.process import QUESTIONS, children
 from tests import helpers
+from tests.test_menu import terminal
 
 SHORT = re.compile(r"\d\d:\d\d:\d\d (\S+) \[([A-ZÉ]+)\] .+")
 FULL = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ +\[[A-Z]+\] .+")
@@ -95,7 +97,6 @@ def test_the_log_on_a_terminal_and_in_the_file(question: str, directory: Path) -
         assert {by["INFO"], by["RESERVATION"], by["CONSULTATION"]} == family
     elif question == "q3_threads":
         assert len({by["INFO"], by["RESERVATION"], by["CONSULTATION"]}) == 3
-    assert max(len(line) for line in lines if "[RESERVATION]" in line) <= 100  # 80 with PIDs of four digits
 
 
 def test_warnings_have_a_tag_of_their_own(directory: Path) -> None:
@@ -140,3 +141,127 @@ def test_a_pipe_gets_what_the_file_gets(server: helpers.Servers) -> None:
     guichet.stop()
     assert guichet.lines == (guichet.directory / "logs" / "q2_msq.log").read_text().splitlines()
     assert all(FULL.fullmatch(line) for line in guichet.lines)
+
+
+# The menu
+
+
+def test_the_head_of_the_menu(server: helpers.Servers, question: str) -> None:
+    """Which question, who asks, and from the first answer on who answers; in question 1 no answer says that.
+
+    (With `server` never set in Session, the head stays as it began.)
+    """
+    guichet = server(question)
+    with terminal(guichet) as person:
+        before = person.expect("Votre choix : ")
+        assert f"Question {question[1]}, PID {person.process.pid}" in before
+        person.type("2\n0\n1\n")
+        reserved = person.expect("Votre choix : ")
+        person.type("1\n" + "0\n" * (question == "q1_pipes"))
+        person.expect("Votre choix : ")
+        person.type("nonsense\n")
+        consulted = person.expect("Votre choix : ")
+        person.type("0\n")
+        assert person.end() == 0
+    if question == "q1_pipes":
+        assert re.search(r"PID \d+\r\n====", consulted)
+    elif question == "q5_sockets":
+        assert f", 127.0.0.1:{guichet.address()[1]}\r\n" in before
+    else:
+        assert "réponses" not in before
+        by = [re.search(r"réponses du PID (\d+)", shown) for shown in (reserved, consulted)]
+        pids = {int(found[1]) for found in by if found}
+        assert pids == (set(guichet.tree()[1:]) if question == "q2_msq" else {guichet.pid})
+
+
+def test_a_server_that_is_not_ours_may_be_any_of_three(server: helpers.Servers, directory: Path) -> None:
+    """The queue of another directory, or a server in C: the client of three questions does not say which."""
+    guichet = server("q4_thread_per_request")
+    key = guichet.options[guichet.options.index("--key") + 1]
+    done = helpers.run(helpers.client_command("q2_msq", "--dir", str(directory), "--key", key), stdin="0\n")
+    assert re.search(r"^Questions 2 à 4, PID \d+\n==== MENU", done.stdout, re.MULTILINE)
+
+
+def test_fits_fifty_columns(server: helpers.Servers) -> None:
+    """What the menu says, its errors too; the shows are as long as their names. (Without _say() the refusal has 90.)"""
+    guichet = server("q3_threads")
+    with terminal(guichet, "--timeout", "0.2") as person:
+        shown = ""
+        for typed in ("1\n", "2\n99\n1\n", "2\nce n'est pas un \n", "2\n2147483648\n", "8\n"):
+            shown += person.expect("Votre choix : ")
+            person.type(typed)
+        shown += person.expect("Votre choix : ")
+        helpers.freeze(guichet.tree())
+        person.type("2\n0\n1\n")
+        shown += person.expect("(o/n) : ")
+        person.type("n\n")
+        assert person.end() == 3
+    long = [line for line in shown.splitlines() if len(line) > 50]
+    assert long == []
+    assert not re.search(r"^[:;?!»]|«$", shown, re.MULTILINE)
+
+
+def test_reconnect(server: helpers.Servers, question: str) -> None:
+    """The server is stopped and another started: the session goes on with that, in every question.
+
+    (With `reconnect` doing nothing, the client of Q1 and Q2 to Q4 asks a FIFO or a queue that is no more.)
+    """
+    first = server(question)
+    options = first.options
+    if question == "q5_sockets":
+        options = ("--port", str(first.address()[1]))
+    with terminal(first, "--timeout", "1") as person:
+        person.expect("Votre choix : ")
+        person.type("2\n0\n1\n")
+        assert "Réservation OK" in person.expect("Votre choix : ")
+        assert first.stop() == 0
+        person.type("2\n0\n1\n")
+        shown = person.expect("(o/n) : ")
+        assert "Erreur : le serveur" in shown
+        assert "peut-être" not in shown
+        person.type("o\n")
+        assert "Erreur : aucun serveur" in person.expect("(o/n) : ")
+        second = server(question, directory=first.directory, names=options)
+        person.type("o\n")
+        person.expect("Reconnecté.")
+        person.type("2\n0\n1\n")
+        person.expect("Réservation OK")
+        person.type("0\n")
+        assert person.end() == 0
+    assert second.stop() == 0
+    assert helpers.places_in_file(first.directory, 0) == helpers.PLACES[0] - 2
+
+
+def test_lines_can_be_edited(server: helpers.Servers) -> None:
+    """Arrow to the left, a letter taken away: what is sent is what is seen. What was typed is not offered again.
+
+    (Without readline the arrow is a part of the number.)
+    """
+    pytest.importorskip("readline")
+    guichet = server("q3_threads")
+    with terminal(guichet, env={**os.environ, "TERM": "xterm"}) as person:
+        person.expect("Votre choix : ")
+        person.type("2\n")
+        person.expect("réserver : ")
+        person.type("0\n")
+        person.expect("réserver : ")
+        person.type("15\x1b[D\x7f\n")  # 15, left, rubbed out: 5
+        assert "Réservation OK" in person.expect("Votre choix : ")
+        person.type("\x1b[A\n")  # upwards: there is nothing
+        assert "Choix invalide" in person.expect("Votre choix : ")
+        person.type("0\n")
+        assert person.end() == 0
+    assert helpers.places_in_file(guichet.directory, 0) == helpers.PLACES[0] - 5
+
+
+def test_no_readline_for_scripts(server: helpers.Servers) -> None:
+    """A pipe has nothing to edit: the module is not loaded, and no code of a terminal gets into the output."""
+    guichet = server("q3_threads")
+    code = (
+        "import sys; from spectacles.q2_msq.client import main; code = main(sys.argv[1:]);"
+        "print('readline' in sys.modules); sys.exit(code)"
+    )
+    done = helpers.run([sys.executable, "-c", code, *guichet.client_options()], stdin="0\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("False\n")
+    assert "\x1b" not in done.stdout

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
+import os
+import re
 import sys
 
 from spectacles.common.cli import parse_integer, stdout_is_closed
@@ -14,7 +17,6 @@ from spectacles.common.text import printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable
     from typing import Protocol
 
     from spectacles.common.spectacle import Spectacle
@@ -23,7 +25,15 @@ if TYPE_CHECKING:
         """A client's conversation with the server. Every method blocks, for the timeout at most.
 
         Each raises NoServerError if nobody could be asked, NoAnswerError if nobody answered.
+
+        question: as the head of the menu says it.
         """
+
+        question: str
+
+        @property
+        def server(self) -> str:
+            """Who answers, as the head of the menu says it; "" as long as no answer has said so."""
 
         def catalogue(self) -> list[tuple[int, Spectacle]] | None:
             """Return the shows known before asking the server (question 1), None where only the server knows."""
@@ -37,10 +47,11 @@ if TYPE_CHECKING:
         def reserve(self, show: int, seats: int) -> bool:
             """Ask for `seats` seats of slot `show`; return whether they were acknowledged."""
 
-    # A session may also have reconnect() -> None, for the menu to call after NoServerError; without it, that error
-    # ends the client.
+        def reconnect(self) -> None:
+            """Look for the server anew, after a NoServerError."""
 
 
+WIDTH = 50  # columns of what the menu says: what a projector shows in letters that can be read from afar
 ECHO = 40  # characters of a wrong answer that are shown again
 
 
@@ -105,8 +116,10 @@ def _menu(session: Session) -> int:
         sys.stdin.reconfigure(
             errors="replace"
         )  # a byte that is no text makes its own line invalid, not all that follow
+    _edit_lines()
     while True:
-        print("\n==== MENU ====\n1. Consultation\n2. Réservation\n0. Quitter")
+        _say("\n" + ", ".join(filter(None, (session.question, f"PID {os.getpid()}", session.server))))
+        print("==== MENU ====\n1. Consultation\n2. Réservation\n0. Quitter")
         try:
             choice = _ask("Votre choix : ")
             if choice == "0":
@@ -118,7 +131,7 @@ def _menu(session: Session) -> int:
             else:
                 print("Choix invalide")
         except RefusedError as error:
-            print(error)
+            _say(str(error))
         except EOFError:
             print("\nFin de l'entrée, au revoir.")
             return EXIT_DONE
@@ -126,26 +139,50 @@ def _menu(session: Session) -> int:
             print()
             raise
         except NoServerError as error:
-            reconnect = getattr(session, "reconnect", None)
-            if reconnect is None:
-                raise
-            print(f"Erreur : {error}")
-            if not _reconnected(reconnect):
+            _say(f"Erreur : {error}")
+            if not _reconnected(session):
                 raise
 
 
-def _reconnected(reconnect: Callable[[], None]) -> bool:
+def _reconnected(session: Session) -> bool:
     try:
         while _ask("Se reconnecter ? (o/n) : ").lower() in ("o", "oui"):
             try:
-                reconnect()
-                print("Reconnecté. Ce qui était demandé n'est pas redemandé.")
+                session.reconnect()
+                _say("Reconnecté. Ce qui était demandé n'est pas redemandé.")
                 return True
             except NoServerError as error:
-                print(f"Erreur : {error}")
+                _say(f"Erreur : {error}")
     except EOFError:
         print()
     return False
+
+
+def _edit_lines() -> None:
+    """Let a person at a terminal edit the line being typed; what was typed before is not offered again."""
+    if sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
+        with contextlib.suppress(ImportError):  # a Python without it: the terminal's own editing
+            import readline
+
+            readline.set_auto_history(False)
+            readline.parse_and_bind("set enable-bracketed-paste off")  # its codes would go to the screen
+
+
+def _say(text: str) -> None:
+    """Print `text`; on a terminal in lines of WIDTH columns, none of which begins with a sign that French sets off."""
+    if not sys.stdout.isatty():
+        print(text)
+        return
+    tied = re.sub(r" (?=[:;?!»])|(?<=«) ", "\u00a0", text)
+    line, *rest = tied.split(" ")
+    lines = []
+    for word in rest:
+        if len(line.rpartition("\n")[2]) + 1 + len(word) > WIDTH:
+            lines.append(line)
+            line = word
+        else:
+            line += " " + word
+    print("\n".join([*lines, line]).replace("\u00a0", " "))
 
 
 def _consultation(session: Session) -> None:
@@ -169,7 +206,7 @@ def _reservation(session: Session) -> None:
     if _reserve(session, show, seats):
         print("Réservation OK. À bientôt dans nos salles !")
     else:
-        print("Réservation NOK : ce spectacle n'existe pas, ou ce nombre de places n'y est pas à prendre.")
+        _say("Réservation NOK : ce spectacle n'existe pas, ou ce nombre de places n'y est pas à prendre.")
 
 
 def _reserve(session: Session, show: int, seats: int) -> bool:

@@ -25,8 +25,12 @@ from spectacles.q1_pipes.channel import ClientPipes
 class Session:
     """A conversation over the FIFOs: see menu.Session."""
 
+    question = "Question 1"
+    server = ""  # no answer says who has written it
+
     def __init__(self, pipes: ClientPipes, directory: str) -> None:
         self._pipes = pipes
+        self.reconnect = pipes.connect
         self._path = os.path.join(directory, storage.FILE_NAME)
 
     def catalogue(self) -> list[tuple[int, Spectacle]]:

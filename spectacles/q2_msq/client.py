@@ -7,32 +7,40 @@ client ── type 1: {pid} ─────────────────�
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
 import sys
 
 from spectacles.common import cli, menu
+from spectacles.common.directory import server_of
 from spectacles.common.errors import NoAnswerError
 from spectacles.common.lifecycle import program
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REPLY, RESERV_REQUEST
 from spectacles.common.spectacle import REFUSED, Spectacle, unpack_table
 from spectacles.q2_msq.channel import ClientQueue
 
+PID = struct.Struct("<i")  # of the server: what a reply begins with
 ACK = 4  # offset of `bool ack` in a reply to a reservation
 
 
 class Session:
     """A conversation over the queue: see menu.Session."""
 
-    def __init__(self, queue: ClientQueue) -> None:
+    def __init__(self, queue: ClientQueue, question: str = "Questions 2 à 4") -> None:
         self._queue = queue
         self._pid = os.getpid()
+        self.question = question
+        self.server = ""
+        self.reconnect = queue.connect
 
     def catalogue(self) -> None:
         """Only the server holds the truth."""
 
     def list(self) -> list[tuple[int, Spectacle]]:
         reply = self._queue.exchange(LIST, LIST_REQUEST.pack(self._pid), LIST_REPLY.size)
-        _server_pid, table = LIST_REPLY.unpack(reply)
+        server_pid, table = LIST_REPLY.unpack(reply)
+        self.server = f"réponses du PID {server_pid}"
         return unpack_table(table)
 
     def consult(self, show: int) -> int:
@@ -41,9 +49,20 @@ class Session:
     def reserve(self, show: int, seats: int) -> bool:
         request = RESERV_REQUEST.pack(self._pid, show, seats)
         reply = self._queue.exchange(RESERV, request, RESERV_REPLY.size)
+        (server_pid,) = PID.unpack_from(reply)
+        self.server = f"réponses du PID {server_pid}"
         if reply[ACK] > 1:
             raise NoAnswerError(f"réponse incompréhensible, {reply[ACK]} au lieu de 0 ou 1 (bool ack, octet {ACK})")
         return bool(reply[ACK])
+
+
+def question(directory: str, key: int) -> str:
+    """Return which question the server is, if that can be known: a client speaks to all three alike."""
+    with contextlib.suppress(OSError, KeyError, IndexError):
+        server = server_of(directory)
+        if hex(key) in server["key"].split():
+            return f"Question {server['question'][1]}"
+    return "Questions 2 à 4"
 
 
 @program
@@ -52,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.client_parser("q2_msq", "Client des questions 2, 3 et 4 (file de messages System V).")
     options = cli.parse_client(parser, argv)
     with ClientQueue(options.key, options.timeout) as queue:
-        return menu.run(Session(queue), options)
+        return menu.run(Session(queue, question(options.dir, options.key)), options)
 
 
 if __name__ == "__main__":

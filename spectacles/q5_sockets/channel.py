@@ -426,6 +426,11 @@ class ClientConnection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def peer(self) -> str:
+        """The address of the server, as "127.0.0.1:5000"."""
+        return address_text(self._peer)
+
     def connect(self) -> None:
         """Connect, again if need be. Blocks, `timeout` at most, the look-up of the name apart. Raises NoServerError."""
         self.close()

@@ -18,9 +18,16 @@ from spectacles.q5_sockets.channel import ClientConnection, is_text
 class Session:
     """A conversation over the connection: see menu.Session."""
 
+    question = "Question 5"
+
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self.reconnect = connection.connect
+
+    @property
+    def server(self) -> str:
+        """There is no PID any more: the connection leads to an address."""
+        return self._connection.peer
 
     def catalogue(self) -> None:
         """Only the server holds the truth."""
