@@ -14,7 +14,7 @@ import pytest
 
 from spectacles.lab.process import QUESTIONS, children
 from tests import helpers
-from tests.test_menu import terminal
+from tests.test_menu import AT_A_TERMINAL, terminal
 
 SHORT = re.compile(r"\d\d:\d\d:\d\d (\S+) \[([A-ZÉ]+)\] .+")
 FULL = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ +\[[A-Z]+\] .+")
@@ -265,3 +265,41 @@ def test_no_readline_for_scripts(server: helpers.Servers) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("False\n")
     assert "\x1b" not in done.stdout
+
+
+# The demonstration, step by step
+
+
+def test_demo_step(tmp_path: Path) -> None:
+    """Before each question it says what to look at and waits; Ctrl-C while it waits ends it, and leaves nothing.
+
+    (Without the wait, question 3 starts at once.)
+    """
+    from spectacles.lab.demo import LOOK
+
+    assert set(LOOK) == set(QUESTIONS)
+    master, slave = os.openpty()
+    command = [sys.executable, "-c", AT_A_TERMINAL, sys.executable, "-m", "spectacles", "demo", "--step", "3", "5"]
+    env = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "100", "TERM": "dumb"}
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=env) as process:
+        os.close(slave)
+        shown = helpers.read_until(master, "Entrée pour commencer : ")
+        assert "deux threads" in shown
+        assert "Serveur UP" not in shown
+        assert list(tmp_path.iterdir()) == []
+        os.write(master, b"\n")
+        shown = helpers.read_until(master, "Entrée pour commencer : ", timeout=30)
+        assert "Serveur UP (q3_threads" in shown
+        assert "q5_sockets" in shown
+        os.write(master, b"\x03")
+        assert process.wait(helpers.DEADLINE) == 130
+    os.close(master)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_step_without_anybody(tmp_path: Path) -> None:
+    """At the end of the input nobody will press a key: it goes on."""
+    env = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "100"}
+    done = helpers.run([sys.executable, "-m", "spectacles", "demo", "--step", "3"], env=env, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "exacte" in done.stdout

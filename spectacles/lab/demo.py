@@ -47,6 +47,19 @@ TITLES = {
 }
 # Threads that come and go too fast to be counted from outside: said in the table, not counted.
 SHORT_LIVED = {"q4_thread_per_request": " + n", "q5_sockets": " + n"}
+# --step: what to look at, said before it is to be seen.
+LOOK = {
+    "q1_pipes": "Un seul client : le journal ne dit que « tube », car un tube ne sait pas qui y écrit, et une réponse"
+    " n'y a pas d'adresse. Trois processus : le père attend, un fils consulte, l'autre réserve.",
+    "q2_msq": "Quatre clients à la fois : le journal les distingue par leur PID, qui est aussi le type de leur réponse."
+    " Toujours trois processus ; la table est en mémoire partagée, sous un sémaphore.",
+    "q3_threads": "Les mêmes clients, sans un octet de changé : ils ne voient pas que deux threads ont remplacé deux"
+    " processus. Dans les comptes, à la fin : un processus au lieu de trois.",
+    "q4_thread_per_request": "Un thread par requête : une réservation qui attend le disque n'arrête plus personne, et"
+    " les lignes du journal peuvent se doubler. Qui veut les 12 dernières places en aura-t-il trop ?",
+    "q5_sockets": "Plus de PID : « connecté », « déconnecté », une adresse et un port. La connexion elle-même mène la"
+    " réponse à son client, qui pourrait être sur une autre machine.",
+}
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
 _DATE_AND_LEVEL = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ +")
 
@@ -248,6 +261,15 @@ def _show(lines: queue.SimpleQueue[tuple[str, str]], screen: Console, wait: floa
             screen.print(text, soft_wrap=True)
 
 
+def wait_for_a_key(question: str, screen: Console) -> None:
+    """Say what to look at in `question`, and wait until somebody presses Enter. Blocks; not at the end of the input."""
+    tied = re.sub(r" (?=[:;?!»])|(?<=«) ", "\u00a0", LOOK[question])  # no line begins with a sign that French sets off
+    screen.print(tied, style="italic", markup=False)
+    screen.print("Entrée pour commencer : ", end="")
+    if not sys.stdin.readline().endswith("\n"):
+        screen.print()
+
+
 def table_of(results: list[Result]) -> object:
     """Return the closing table, for rich to print."""
     from rich.box import SIMPLE_HEAD
@@ -282,15 +304,21 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(
         prog="spectacles demo",
         description="Pour chaque question : un vrai serveur, de vrais clients en même temps, puis les comptes.",
-        epilog="exemple : spectacles demo 2 5\ncode de sortie : 0 toutes les sommes sont exactes, 1 sinon.",
+        epilog="exemples : spectacles demo 2 5 ; spectacles demo --step\n"
+        "code de sortie : 0 toutes les sommes sont exactes, 1 sinon.",
     )
     terminal.add_questions(parser)
+    parser.add_argument(
+        "--step", action="store_true", help="dit avant chaque question ce qu'il faut regarder, et attend Entrée"
+    )
     options = parser.parse_args(argv)
     screen = terminal.console()
     results = []
     with terminal.Interrupts() as interrupts:
         for question in options.questions or QUESTIONS:
             screen.rule(f"[bold]{question}[/bold] : {TITLES[question]}", align="left")
+            if options.step:
+                wait_for_a_key(question, screen)
             results.append(run_question(question, screen, interrupts))
     screen.print()
     screen.print(table_of(results))
