@@ -32,7 +32,10 @@ class Session:
         self._pid = os.getpid()
         self.question = question
         self.server = ""
-        self.reconnect = queue.connect
+
+    def reconnect(self) -> None:
+        self.server = ""
+        self._queue.connect()
 
     def catalogue(self) -> None:
         """Only the server holds the truth."""
