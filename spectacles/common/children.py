@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import threading
 import time
 
 from spectacles.common import log
@@ -142,6 +143,7 @@ class Children:
             os.close(self._lifeline[1])
             self._die_with(parent)
             show_as(name)
+            threading.current_thread().name = name  # in the log on a terminal, as with threads
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
