@@ -55,8 +55,10 @@ def make(hosts: Sequence[str]) -> dict[str, bytes]:
 
     try:
         server = issue("serveur", *(_identity(host) for host in hosts))
-    except UnicodeError as error:  # a name that IDNA does not allow
-        raise UsageError(f"hôte « {', '.join(hosts)} » : {error}") from None
+    except UnicodeError:  # a name that IDNA does not allow
+        raise UsageError(
+            f"hôte « {', '.join(hosts)} » : lettre impossible dans un nom de domaine, ou plus de 63 entre deux points"
+        ) from None
     client = issue("client", "client@spectacles.invalid")
     return {
         CA: authority.cert_pem.bytes(),
