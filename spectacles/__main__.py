@@ -15,10 +15,10 @@ COMMANDS = {
     "demo": ("spectacles.lab.demo", "fait tourner chaque question avec de vrais clients, puis compte les places"),
     "server": ("", "Q [options] : le serveur de la question Q (1 à 5, ou q1_pipes...)"),
     "client": ("", "Q [options] : son client"),
-    "table": ("spectacles.table", "montre ou change spectacles.dat : show, reset, set, import"),
+    "table": ("spectacles.admin.table", "montre ou change spectacles.dat : show, reset, set, import"),
     "compare": ("spectacles.lab.compare", "mesure les questions côte à côte, puis les compare"),
-    "certs": ("spectacles.certs", "crée une autorité et des certificats de développement pour la question 5"),
-    "clean": ("spectacles.clean", "retire ce que des serveurs morts ont laissé"),
+    "certs": ("spectacles.admin.certs", "crée une autorité et des certificats de développement pour la question 5"),
+    "clean": ("spectacles.admin.clean", "retire ce que des serveurs morts ont laissé"),
 }
 
 USAGE = "usage : spectacles COMMANDE [options]\n\n" + "\n".join(

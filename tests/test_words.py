@@ -15,7 +15,7 @@ import posix_ipc
 import pytest
 import sysv_ipc
 
-from spectacles.lab.process import QUESTIONS
+from spectacles.lab.programs.process import QUESTIONS
 from tests import helpers
 
 # What English error texts are made of, and no French sentence of ours.
