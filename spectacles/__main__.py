@@ -1,4 +1,4 @@
-"""The `spectacles` command: demo, server, client, table, clean, and the tools of the lab."""
+"""The `spectacles` command: demo, server, client, what administers, and the tools of the lab."""
 
 from __future__ import annotations
 
@@ -6,31 +6,40 @@ import importlib
 import sys
 
 from spectacles import __version__
+from spectacles.common import invocation
 from spectacles.common.errors import EXIT_USAGE
 from spectacles.common.lifecycle import command, program
+from spectacles.common.text import printable
 
 QUESTIONS = ("q1_pipes", "q2_msq", "q3_threads", "q4_thread_per_request", "q5_sockets")
 
-COMMANDS = {
+COMMANDS = {  # in the order in which people come to use them
     "demo": ("spectacles.lab.demo", "fait tourner chaque question avec de vrais clients, puis compte les places"),
     "server": ("", "Q [options] : le serveur de la question Q (1 à 5, ou q1_pipes...)"),
     "client": ("", "Q [options] : son client"),
     "table": ("spectacles.admin.table", "montre ou change spectacles.dat : show, reset, set, import"),
+    "clean": ("spectacles.admin.clean", "retire ce que des serveurs morts ont laissé"),
     "compare": ("spectacles.lab.compare", "mesure les questions côte à côte, puis les compare"),
     "certs": ("spectacles.admin.certs", "crée une autorité et des certificats de développement pour la question 5"),
-    "clean": ("spectacles.admin.clean", "retire ce que des serveurs morts ont laissé"),
+    "include": ("spectacles.admin.include", "dit où est spectacles.h, pour un programme en C"),
+    "help": ("", "[COMMANDE] : ce texte, ou l'aide d'une commande"),
 }
 
-USAGE = "usage : spectacles COMMANDE [options]\n\n" + "\n".join(
-    f"  {name:<8} {summary}" for name, (_, summary) in COMMANDS.items()
-)
-EXAMPLES = """
-exemples :
-  spectacles demo
-  spectacles server 2 --dir /tmp/guichet
-  spectacles client 2 --dir /tmp/guichet reserve 0 2
 
-« spectacles COMMANDE --help » en dit plus."""
+def usage() -> str:
+    """Return the help of the command itself."""
+    command = invocation.command()
+    lines = "\n".join(f"  {name:<8} {summary}" for name, (_, summary) in COMMANDS.items())
+    return f"""usage : {command} COMMANDE [options]
+
+{lines}
+
+exemples :
+  {command} demo
+  {command} server 2 --dir /tmp/guichet
+  {command} client 2 --dir /tmp/guichet reserve 0 2
+
+« {command} COMMANDE --help » en dit plus. Version : -V."""
 
 
 def question(text: str) -> str | None:
@@ -42,37 +51,43 @@ def question(text: str) -> str | None:
 @program
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit code is that of common.errors."""
-    arguments = sys.argv[1:] if argv is None else argv
-    name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if name in ("-h", "--help"):
-        print(USAGE + "\n" + EXAMPLES)
+    spectacles = invocation.command()
+    name, *rest = (sys.argv[1:] if argv is None else argv) or [""]
+    if name == "help" and rest and rest[0] not in ("-h", "--help"):
+        name, *rest = (*rest, "--help")
+    if name in ("-h", "--help", "help"):
+        print(usage())
         return 0
-    if name == "--version":
+    if name in ("-V", "--version"):
         print(f"spectacles {__version__}")
         return 0
     if name not in COMMANDS:
         problem = f"commande inconnue : {name}" if name else "il manque une commande"
-        print(f"spectacles : {problem} (parmi {', '.join(COMMANDS)} ; --help pour l'aide)", file=sys.stderr)
-        return EXIT_USAGE
-    module = COMMANDS[name][0]
+        return _refuse(spectacles, f"{problem} (parmi {', '.join(COMMANDS)} ; --help pour l'aide)")
+    typed, module = f"{spectacles} {name}", COMMANDS[name][0]
     if name in ("server", "client"):
         if rest and rest[0] in ("-h", "--help"):
-            print(f"usage : spectacles {name} Q [options]\n\nQ : 1 à 5, ou {', '.join(QUESTIONS)}")
-            print(f"« spectacles {name} 2 --help » dit les options de la question 2.")
+            print(f"usage : {typed} Q [options]\n\nQ : 1 à 5, ou {', '.join(QUESTIONS)}")
+            print(f"« {typed} 2 --help » dit les options de la question 2.")
             return 0
         package = question(rest[0]) if rest else None
         if package is None:
             problem = f"quelle question ? 1 à 5, pas « {rest[0]} »" if rest else "il manque la question, 1 à 5"
-            print(f"spectacles {name} : {problem} (--help pour l'aide)", file=sys.stderr)
-            return EXIT_USAGE
-        module, rest = f"spectacles.{package}.{name}", rest[1:]
-    result: int = importlib.import_module(module).main(rest)
+            return _refuse(typed, f"{problem} (--help pour l'aide)")
+        typed, module, rest = f"{typed} {rest[0]}", f"spectacles.{package}.{name}", rest[1:]
+    with invocation.typed(typed):
+        result: int = importlib.import_module(module).main(rest)
     return result
 
 
 def run() -> int:
     """What the script `spectacles` calls."""
     return command(main)
+
+
+def _refuse(typed: str, problem: str) -> int:
+    print(f"{typed} : {printable(problem)}", file=sys.stderr)
+    return EXIT_USAGE
 
 
 if __name__ == "__main__":

@@ -150,13 +150,7 @@ def test_help_and_version(question: str, side: str, tmp_path: Path) -> None:
     done = helpers.run([*command, "--help"], cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "exemple" in done.stdout
-    # q3 and q4 have q2's client, which says so.
-    assert f"python -m spectacles.{question if side == 'server' else ''}" in done.stdout
-    assert f".{side} " in done.stdout
-    options = ["--dir", "--version", "--help", *(["--timeout", "--json"] if side == "client" else [])]
-    options += ["--mode", "--log-level", "--no-fsync"] if side == "server" else []
-    options += ["--host", "--port"] if question == "q5_sockets" else ["--key", "--shm-key", "--sem-name"]
-    assert [option for option in options if option not in done.stdout] == []
+    assert f"python -m spectacles.{question}.{side} " in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 

@@ -86,14 +86,17 @@ def _has_ipv6() -> bool:
     ("host", "code"), [("192.0.2.1", 1), ("nulle.part.invalid", 2), ("", 2), ("a" * 300, 2), ("théâtre", 2)]
 )
 def test_impossible_hosts(directory: Path, host: str, code: int) -> None:
-    """One line that names it, no traceback; the client alike. (Fails with getaddrinfo outside its try.)"""
+    """One line that names it, no traceback. (Fails with getaddrinfo outside its try.)
+
+    To a client it is no server, exit code 3. (With UsageError for both, as it was, 2.)
+    """
     command = helpers.server_command("q5_sockets", "--dir", str(directory), "--port", "0", "--host", host)
     done = helpers.run(command)
     assert done.returncode == code
     assert host in helpers.one_line(done)
     if code == 2:
         done = helpers.run(helpers.client_command("q5_sockets", "--host", host, "list"))
-        assert done.returncode == code
+        assert done.returncode == 3
         assert host in helpers.one_line(done)
 
 

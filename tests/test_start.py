@@ -284,7 +284,7 @@ def test_usage_errors(arguments: tuple[str, ...], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--port", "65536"), ("--port", "http"), ("--max-clients", "0"), ("--idle-timeout", "0"), ("--key", "1")],
+    [("--port", "65536"), ("--port", "http"), ("--max-clients", "0"), ("--idle-timeout", "0"), ("--key", "0")],
     ids=" ".join,
 )
 def test_usage_errors_of_q5(arguments: tuple[str, ...], tmp_path: Path) -> None:

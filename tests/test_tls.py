@@ -136,7 +136,7 @@ def test_certs_commands_work_as_printed(tmp_path: Path, server: helpers.Servers)
     """What it prints is copied into two shells. (Fails with a word of either command changed, or without quotes.)"""
     path = tmp_path / "l'école de test"
     printed = certs(path).stdout
-    found = re.findall(r"^  spectacles (server|client) 5 (.*)$", printed, re.MULTILINE)
+    found = re.findall(r"^  python -m spectacles (server|client) 5 (.*)$", printed, re.MULTILINE)
     assert [word for word, _ in found] == ["server", "client"]
     options = [helpers.run(["sh", "-c", rf"printf '%s\n' {line}"]).stdout.splitlines() for _, line in found]
     guichet = server("q5_sockets", *options[0])

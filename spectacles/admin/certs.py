@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 
-from spectacles.common import cli
+from spectacles.common import cli, invocation
 from spectacles.common.errors import SpectaclesError, UsageError
 from spectacles.common.lifecycle import program
 
@@ -82,11 +82,11 @@ def _identity(host: str) -> str:
 @program
 def main(argv: list[str] | None = None) -> None:
     """Make the files and say how to use them. Raises SpectaclesError rather than replace one."""
+    command = invocation.name("spectacles certs")
     parser = cli.Parser(
-        prog="spectacles certs",
+        prog=command,
         description="Crée une autorité de développement, un certificat de serveur et un de client, pour la question 5.",
-        epilog="exemples : spectacles certs /tmp/certs\n"
-        "           spectacles certs /tmp/certs --host guichet.example.org 192.0.2.7",
+        epilog=f"exemples : {command} /tmp/certs\n           {command} /tmp/certs --host guichet.example.org 192.0.2.7",
     )
     parser.add_argument("directory", metavar="DIR", help="où écrire ca.pem, server.pem et .key, client.pem et .key")
     parser.add_argument(
@@ -99,6 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     files = make(options.host)
     _write(options.directory, files)
+    spectacles = invocation.command()
     where = {name: shlex.quote(os.path.join(options.directory, name)) for name in files}
     host = "" if options.host[0] == DEFAULT_HOST else f" --host {shlex.quote(options.host[0])}"
     print(
@@ -108,10 +109,11 @@ def main(argv: list[str] | None = None) -> None:
         f"Valables {LIFETIME.days} jours, pour le développement seulement.\n"
         "\n"
         "Le serveur (--client-ca : n'accepte que les clients qui ont un certificat) :\n"
-        f"  spectacles server 5{host} --tls-cert {where[SERVER_CERT]} --tls-key {where[SERVER_KEY]}"
+        f"  {spectacles} server 5{host} --tls-cert {where[SERVER_CERT]} --tls-key {where[SERVER_KEY]}"
         f" --client-ca {where[CA]}\n"
         "Le client :\n"
-        f"  spectacles client 5{host} --tls --ca {where[CA]} --cert {where[CLIENT_CERT]} --key {where[CLIENT_KEY]}"
+        f"  {spectacles} client 5{host} --tls --ca {where[CA]}"
+        f" --cert {where[CLIENT_CERT]} --key {where[CLIENT_KEY]}"
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import sysv_ipc
 
-from spectacles.common import addresses, cli, storage
+from spectacles.common import addresses, cli, invocation, storage
 from spectacles.common.addresses import c_key
 from spectacles.common.directory import RunDirectory, claim, process_exists
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, HeldError, SpectaclesError, reason
@@ -39,11 +39,13 @@ SEMAPHORE_SIZES = (0, 16, 32)  # bytes of a sem_t, of 32 and 64 bits; 0: made, n
 @program
 def main(argv: list[str] | None = None) -> int:
     """Remove and name each thing. Exit code 0; 1 if something had to be left; 3 while a server runs there."""
+    command = invocation.name("spectacles clean")
     parser = cli.Parser(
-        prog="spectacles clean",
+        prog=command,
         description="Retire ce que des serveurs morts ont laissé dans le noyau et dans un répertoire de travail,\n"
-        "et nomme ce qui a les clefs de ce répertoire sans être à eux.",
-        epilog="exemple : spectacles clean --dir /tmp/guichet\n"
+        "et nomme ce qui a les clefs de ce répertoire sans être à eux. Ce que --key, --shm-key et --sem-name nomment\n"
+        "est retiré aussi.",
+        epilog=f"exemple : {command} --dir /tmp/guichet\n"
         "code de sortie : 0 tout est propre, 1 quelque chose a dû rester, 2 usage, 3 un serveur y travaille.",
     )
     cli.add_directory(parser)

@@ -6,7 +6,7 @@ import os
 
 import sysv_ipc
 
-from spectacles.common import addresses, catalogue, cli, menu, storage
+from spectacles.common import addresses, catalogue, cli, invocation, menu, storage
 from spectacles.common.directory import RunDirectory
 from spectacles.common.errors import HeldError, SpectaclesError, UsageError, reason
 from spectacles.common.lifecycle import program
@@ -22,21 +22,21 @@ FIELDS = ("id", "nom", "date", "places")
 
 
 def _parser() -> cli.Parser:
+    command = invocation.name("spectacles table")
     parser = cli.Parser(
-        prog="spectacles table",
+        prog=command,
         description="Montre et change la table des spectacles. Refuse tant qu'un serveur travaille sur le répertoire.",
-        epilog="exemples : spectacles table show\n"
-        "           spectacles table set 0 --places 200\n"
-        "           spectacles table import saison.csv\n"
+        epilog=f"exemples : {command} show\n"
+        f"           {command} set 0 --places 200 --dir /tmp/guichet\n"
+        f"           {command} import saison.csv\n"
         "code de sortie : 0 fait, 1 fichier impossible, 2 usage, 3 un serveur y travaille.",
     )
+    cli.add_directory(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="commande", title="commandes\u00a0")
-    show = commands.add_parser("show", help="montre la table", prog="spectacles table show")
-    reset = commands.add_parser("reset", help="la recrée depuis le catalogue", prog="spectacles table reset")
-    change = commands.add_parser("set", help="change un spectacle, ou en ajoute un", prog="spectacles table set")
-    import_ = commands.add_parser("import", help="la remplace par un catalogue", prog="spectacles table import")
-    for command in (show, reset, change, import_):
-        cli.add_directory(command)
+    show = commands.add_parser("show", help="montre la table")
+    commands.add_parser("reset", help="la recrée depuis le catalogue")
+    change = commands.add_parser("set", help="change un spectacle, ou en ajoute un")
+    import_ = commands.add_parser("import", help="la remplace par un catalogue")
     show.add_argument("--json", action="store_true", help="pour les machines")
     change.add_argument("slot", type=cli.integer(0, MAX_SPECTACLE - 1), metavar="CASE", help="0 à 9")
     change.add_argument("--id", type=cli.integer(1, INT_MAX), metavar="N", help="identifiant")

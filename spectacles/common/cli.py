@@ -1,8 +1,8 @@
 """The command line that users script against: the same options for every server, and for every client.
 
 Addresses (--key, --shm-key, --sem-name) default to values derived from the run directory by ftok(3), so that two
-people, or two tests, on one host do not meet; the original's 1234 and /semaphore can be given. Questions 1 to 4 take
-all of them, so that one script can start any of these; a question that has no such object does not use the option.
+people, or two tests, on one host do not meet; the original's 1234 and /semaphore can be given. Every question takes all
+of them, so that one script can start any; help shows those that have an effect.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import sys
 
 from spectacles import __version__
-from spectacles.common import addresses
+from spectacles.common import addresses, invocation
 from spectacles.common.errors import EXIT_USAGE, NoServerError, reason
 from spectacles.common.spectacle import INT_MAX
 from spectacles.common.text import has_control, printable
@@ -21,7 +21,7 @@ from spectacles.common.text import has_control, printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 DEFAULT_PORT = 5000
 DEFAULT_TIMEOUT = 5.0
@@ -78,6 +78,24 @@ class Parser(argparse.ArgumentParser):
         # What begins so is a value, not an option: -0x5 too.
         self._negative_number_matcher = re.compile(r"-(0x[0-9a-f]+|\d+|\d*\.\d+)$", re.ASCII | re.IGNORECASE)
         self.add_argument("-h", "--help", action="help", default=argparse.SUPPRESS, help="affiche cette aide et quitte")
+        self._commands: dict[str, Parser] = {}
+
+    def add_subparsers(self, **kwargs: Any) -> Any:
+        """Let commands be added, as argparse does; each takes the options of this parser after it, too."""
+        commands = super().add_subparsers(**kwargs)
+        self._commands = commands.choices
+        return commands
+
+    def parse_args(self, args: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
+        """Parse the command line. Exits with code 2 where it makes no sense, with 0 after --help and --version."""
+        for command in self._commands.values():
+            for action in self._actions:
+                if action.option_strings and not set(action.option_strings) & set(command._option_string_actions):
+                    again = object.__new__(type(action))  # copy.copy(), whose module imports much
+                    # With a default of its own it would replace what was given before the command.
+                    vars(again).update(vars(action), default=argparse.SUPPRESS)
+                    command._add_action(again)
+        return super().parse_args(args)
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with code 2."""
@@ -165,48 +183,74 @@ def default_directory() -> str:
     return os.environ.get("SPECTACLES_DIR") or os.path.join(".", "data")
 
 
-def add_directory(parser: argparse.ArgumentParser) -> None:
-    """Add --dir."""
+def add_directory(parser: argparse.ArgumentParser, *, shown: bool = True) -> None:
+    """Add --dir; it is taken in silence, and help does not list it, unless `shown`."""
     parser.add_argument(
         "--dir",
         type=_directory,
         default=default_directory(),
         metavar="DIR",
-        help="répertoire de travail : spectacles.dat, tubes, verrou, journaux ($SPECTACLES_DIR, sinon ./data)",
+        help="répertoire de travail : spectacles.dat, tubes, verrou, journaux (défaut : $SPECTACLES_DIR, sinon ./data)"
+        if shown
+        else argparse.SUPPRESS,
     )
 
 
-def add_addresses(parser: argparse.ArgumentParser) -> None:
-    """Add the names of the kernel objects of questions 1 to 4."""
-    parser.add_argument("--key", type=key, metavar="CLEF", help="clef de la file de messages (ftok(DIR, 42))")
-    parser.add_argument("--shm-key", type=key, metavar="CLEF", help="clef de la mémoire partagée (ftok(DIR, 43))")
-    parser.add_argument("--sem-name", type=_semaphore_name, metavar="/NOM", help="nom du sémaphore (d'après DIR)")
+ADDRESSES = ("--key", "--shm-key", "--sem-name")
+_USED_BY_SERVER = {
+    "q1_pipes": ("--shm-key", "--sem-name"),
+    "q3_threads": ("--key",),
+    "q4_thread_per_request": ("--key",),
+    "q5_sockets": (),
+}
+_USED_BY_CLIENT = {"q2_msq": ("--key",)}
 
 
-def _parser(command: str, summary: str, epilog: str, queue: bool) -> Parser:
+def add_addresses(parser: argparse.ArgumentParser, shown: Sequence[str] = ADDRESSES) -> None:
+    """Add the names of kernel objects; those that are not `shown` are taken in silence, and help does not list them."""
+    for option, convert, metavar, text in (
+        ("--key", key, "CLEF", "clef de la file de messages (défaut : ftok(DIR, 42))"),
+        ("--shm-key", key, "CLEF", "clef de la mémoire partagée (défaut : ftok(DIR, 43))"),
+        ("--sem-name", _semaphore_name, "/NOM", "nom du sémaphore (défaut : d'après DIR)"),
+    ):
+        parser.add_argument(option, type=convert, metavar=metavar, help=text if option in shown else argparse.SUPPRESS)
+
+
+def _add_unused(parser: argparse.ArgumentParser, options: Sequence[str]) -> None:
+    """Take, and check, names that this question has no object for, so that one script can start any question."""
+    for option in options:
+        convert = _semaphore_name if option == "--sem-name" else key
+        parser.add_argument(option, type=convert, dest="unused", help=argparse.SUPPRESS)
+
+
+def _parser(command: str, summary: str, epilog: str) -> Parser:
     """Return what servers and clients have in common."""
     parser = Parser(prog=command, description=summary, epilog=epilog)
-    parser.add_argument(
-        "--version", action="version", version=f"spectacles {__version__}", help="affiche la version et quitte"
-    )
-    add_directory(parser)
-    if queue:
-        add_addresses(parser)
+    version = f"spectacles {__version__}"
+    parser.add_argument("-V", "--version", action="version", version=version, help="affiche la version et quitte")
     return parser
 
 
 def server_parser(module: str, summary: str, *, queue: bool = True) -> Parser:
-    """Return the parser of the server `module`; a question adds its own options to it."""
-    command = f"python -m spectacles.{module}.server"
+    """Return the parser of the server `module`; a question adds its own options to it.
+
+    queue: whether it has objects in the kernel that a key or a name leads to.
+    """
+    command = invocation.name(f"python -m spectacles.{module}.server")
     epilog = (
         f"exemple : {command} --dir /tmp/guichet --log-level warning\n"
         "fin : Ctrl-C. Code de sortie : 0 arrêt demandé, 1 panne, 2 usage, 3 déjà un serveur."
     )
-    parser = _parser(command, summary, epilog, queue)
+    parser = _parser(command, summary, epilog)
+    add_directory(parser)
+    if queue:
+        add_addresses(parser, _USED_BY_SERVER.get(module, ADDRESSES))
+    else:
+        _add_unused(parser, ADDRESSES)
     parser.add_argument(
-        "--mode", type=_octal, default=0o600, metavar="MODE", help="droits des objets créés, en octal (0600)"
+        "--mode", type=_octal, default=0o600, metavar="MODE", help="droits des objets créés, en octal (défaut : 0600)"
     )
-    parser.add_argument("--log-level", choices=LEVELS, default="info", help="niveau du journal (info)")
+    parser.add_argument("--log-level", choices=LEVELS, default="info", help="niveau du journal (défaut : info)")
     parser.add_argument(
         "--no-fsync",
         dest="fsync",
@@ -219,7 +263,11 @@ def server_parser(module: str, summary: str, *, queue: bool = True) -> Parser:
 def add_max_threads(parser: argparse.ArgumentParser) -> None:
     """Add --max-threads, of question 4."""
     parser.add_argument(
-        "--max-threads", type=integer(1, 10_000), default=64, metavar="N", help="threads de requête à la fois (64)"
+        "--max-threads",
+        type=integer(1, 10_000),
+        default=64,
+        metavar="N",
+        help="threads de requête à la fois (défaut : 64)",
     )
 
 
@@ -227,12 +275,20 @@ def add_listener(parser: argparse.ArgumentParser) -> None:
     """Add where question 5 listens, and what it lets clients use up."""
     add_host_port(parser)
     parser.add_argument(
-        "--max-clients", type=integer(1, 100_000), default=1024, metavar="N", help="connexions à la fois (1024)"
+        "--max-clients",
+        type=integer(1, 100_000),
+        default=1024,
+        metavar="N",
+        help="connexions à la fois (défaut : 1024)",
     )
     parser.add_argument(
-        "--idle-timeout", type=seconds, default=300.0, metavar="SECONDES", help="silence toléré d'un client (300)"
+        "--idle-timeout",
+        type=seconds,
+        default=300.0,
+        metavar="SECONDES",
+        help="silence toléré d'un client, en secondes (défaut : 300)",
     )
-    tls = parser.add_argument_group("TLS 1.3 (voir « spectacles certs »)\u00a0")
+    tls = parser.add_argument_group(f"TLS 1.3 (voir « {invocation.command()} certs »)\u00a0")
     tls.add_argument("--tls-cert", metavar="PEM", help="certificat du serveur ; active TLS")
     tls.add_argument("--tls-key", metavar="PEM", help="clef privée du serveur")
     tls.add_argument("--client-ca", metavar="PEM", help="exige des clients un certificat de cette autorité")
@@ -241,18 +297,27 @@ def add_listener(parser: argparse.ArgumentParser) -> None:
 def add_connection(parser: argparse.ArgumentParser) -> None:
     """Add where the client of question 5 connects, and how."""
     add_host_port(parser)
-    tls = parser.add_argument_group("TLS 1.3 (voir « spectacles certs »)\u00a0")
+    tls = parser.add_argument_group(f"TLS 1.3 (voir « {invocation.command()} certs »)\u00a0")
     tls.add_argument("--tls", action="store_true", help="chiffre la connexion et vérifie le nom du serveur")
-    tls.add_argument("--ca", metavar="PEM", help="autorité qui a signé le serveur (celles du système)")
+    tls.add_argument("--ca", metavar="PEM", help="autorité qui a signé le serveur (défaut : celles du système)")
     tls.add_argument("--cert", metavar="PEM", help="certificat du client")
-    tls.add_argument("--key", metavar="PEM", help="clef privée du client")
+    tls.add_argument("--key", type=_pem, metavar="PEM", help="clef privée du client")
+
+
+def _pem(text: str) -> str | None:
+    # What is a number is the --key of questions 2 to 4, of a script that starts any question.
+    return None if parse_integer(text) is not None else text
 
 
 def add_host_port(parser: argparse.ArgumentParser) -> None:
     """Add --host and --port."""
-    parser.add_argument("--host", default="127.0.0.1", metavar="HÔTE", help="nom, IPv4 ou IPv6 (127.0.0.1)")
+    parser.add_argument("--host", default="127.0.0.1", metavar="HÔTE", help="nom, IPv4 ou IPv6 (défaut : 127.0.0.1)")
     parser.add_argument(
-        "--port", type=integer(0, 65535), default=DEFAULT_PORT, metavar="PORT", help=f"port TCP ({DEFAULT_PORT})"
+        "--port",
+        type=integer(0, 65535),
+        default=DEFAULT_PORT,
+        metavar="PORT",
+        help=f"port TCP (défaut : {DEFAULT_PORT})",
     )
 
 
@@ -264,28 +329,35 @@ def parse_server(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespa
 
 
 def client_parser(module: str, summary: str, *, queue: bool = True) -> Parser:
-    """Return the parser of the client `module`; a question adds its own options to it."""
-    command = f"python -m spectacles.{module}.client"
+    """Return the parser of the client `module`; a question adds its own options to it. queue: as in server_parser()."""
+    command = invocation.name(f"python -m spectacles.{module}.client")
     epilog = (
-        f"exemples : {command}                    le menu\n"
-        f"           {command} reserve 0 2        une réservation\n"
+        f"exemples : {command}{'':16}le menu\n"
+        f"           {command} reserve 0 2    une réservation\n"
         "code de sortie : 0 fait, 1 refusé, 2 usage, 3 pas de serveur, occupé ou sans réponse, 130 Ctrl-C."
     )
-    parser = _parser(command, summary, epilog, queue)
+    parser = _parser(command, summary, epilog)
+    add_directory(parser, shown=queue)
+    if queue:
+        add_addresses(parser, _USED_BY_CLIENT.get(module, ()))
+    else:
+        _add_unused(parser, [option for option in ADDRESSES if option != "--key"])  # that one is a file here
     parser.add_argument(
-        "--timeout", type=seconds, default=DEFAULT_TIMEOUT, metavar="SECONDES", help="attente d'une réponse (5)"
+        "--timeout",
+        type=seconds,
+        default=DEFAULT_TIMEOUT,
+        metavar="SECONDES",
+        help="attente d'une réponse, en secondes (défaut : 5)",
     )
     parser.add_argument("--json", action="store_true", help="une réponse pour les machines (avec une commande)")
     commands = parser.add_subparsers(
         dest="command", metavar="commande", title="commandes (sans commande : le menu)\u00a0"
     )
-    list_ = commands.add_parser("list", help="tous les spectacles", prog=f"{command} list")
-    consult = commands.add_parser("consult", help="les places d'un spectacle", prog=f"{command} consult")
-    reserve = commands.add_parser("reserve", help="réserver des places", prog=f"{command} reserve")
+    commands.add_parser("list", help="tous les spectacles")
+    consult = commands.add_parser("consult", help="les places d'un spectacle")
+    reserve = commands.add_parser("reserve", help="réserver des places")
     for command_parser in (consult, reserve):
         command_parser.add_argument("show", type=c_int, metavar="SPECTACLE", help="numéro entre crochets, 0 à 9")
-    for command_parser in (list_, consult, reserve):  # --json is taken after the command too
-        command_parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     reserve.add_argument("seats", type=c_int, metavar="PLACES", help="nombre de places")
     return parser
 

@@ -14,7 +14,7 @@ import signal
 import sys
 import traceback
 
-from spectacles.common import addresses, host, log, storage
+from spectacles.common import addresses, host, invocation, log, storage
 from spectacles.common.directory import OBJECTS, RunDirectory, claim
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SpectaclesError, UsageError, reason
 from spectacles.common.host import interrupt as interrupt
@@ -146,7 +146,8 @@ class Server:
             f"{what} {name}" for what, old in self._before.items() for name in old if (what, name) not in self._claimed
         ]
         if others:
-            log.warning("[INFO] laissé par un serveur tué : %s (« spectacles clean » après l'arrêt)", ", ".join(others))
+            clean = invocation.hint("clean", self.directory.path)
+            log.warning("[INFO] laissé par un serveur tué : %s (%s après l'arrêt)", ", ".join(others), clean)
         log.announce(f"[INFO] répertoire {self.directory.path}{claimed}")
         log.announce(f"[INFO] Serveur UP ({self.name}, PID {os.getpid()})")
         poll = select.poll()
@@ -303,10 +304,4 @@ def _silence_stdout() -> None:
 
 
 def _name_of(main: Callable[..., object]) -> str:
-    module = sys.modules[main.__module__]
-    name = (
-        (module.__spec__.name if module.__spec__ else module.__name__).removeprefix("spectacles.").removeprefix("lab.")
-    )
-    if name == "__main__":
-        return "spectacles"
-    return name if "." in name else f"spectacles {name}"  # q2_msq.server; spectacles clean
+    return invocation.name(main.__module__)

@@ -18,7 +18,7 @@ import stat
 import time
 from _thread import allocate_lock
 
-from spectacles.common import log
+from spectacles.common import invocation, log
 from spectacles.common.errors import SpectaclesError, reason
 from spectacles.common.spectacle import TABLE_SIZE, problem_slot
 from spectacles.common.spectacle import check_table as check_table
@@ -264,7 +264,9 @@ class Store:
         except OSError as error:
             problem = reason(error)
         if problem and not (lenient and len(table) == TABLE_SIZE):
-            raise SpectaclesError(f"{self.path} : {problem} ; rien n'a été modifié ({_what_to_do(table, slot)})")
+            raise SpectaclesError(
+                f"{self.path} : {problem} ; rien n'a été modifié ({_what_to_do(os.path.dirname(self.path), table, slot)})"
+            )
         return table
 
     def look(self) -> bytes | None:
@@ -373,10 +375,9 @@ class Store:
             self._synced = covered
 
 
-def _what_to_do(table: bytes, slot: int | None) -> str:
+def _what_to_do(directory: str, table: bytes, slot: int | None) -> str:
     if len(table) == TABLE_SIZE and slot is not None:
-        return f"« spectacles table set {slot} » répare cette case et garde les autres, « table show » montre tout"
-    return (
-        "remettez-en une copie de sauvegarde ; « spectacles table reset » recrée le fichier depuis le catalogue,"
-        " et oublie les places vendues"
-    )
+        mend, show = invocation.hint(f"table set {slot}", directory), invocation.hint("table show", directory)
+        return f"{mend} répare cette case et garde les autres, {show} montre tout"
+    reset = invocation.hint("table reset", directory)
+    return f"remettez-en une copie de sauvegarde ; {reset} recrée le fichier depuis le catalogue, et oublie les places vendues"

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectacles.common import cli, storage
+from spectacles.common import cli, invocation, storage
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_REFUSED
 from spectacles.common.lifecycle import program
 from spectacles.common.spectacle import unpack_table
@@ -302,7 +302,7 @@ def table_of(results: list[Result]) -> object:
 def main(argv: list[str] | None = None) -> int:
     """Run the demonstration: 0 when every sum is right, 1 otherwise."""
     parser = cli.Parser(
-        prog="spectacles demo",
+        prog=invocation.name("spectacles demo"),
         description="Pour chaque question : un vrai serveur, de vrais clients en même temps, puis les comptes.",
         epilog="exemples : spectacles demo 2 5 ; spectacles demo --step\n"
         "code de sortie : 0 toutes les sommes sont exactes, 1 sinon.",

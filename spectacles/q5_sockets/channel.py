@@ -56,7 +56,10 @@ def address_text(address: tuple[object, ...]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _resolve(host: str, port: int, flags: int) -> list[tuple[int, tuple[object, ...]]]:
+def _resolve(
+    host: str, port: int, flags: int, otherwise: type[SpectaclesError]
+) -> list[tuple[int, tuple[object, ...]]]:
+    """Return the addresses of `host`. Raises `otherwise` if it has none: a bad --host, or no server to be found."""
     if not host:  # not "everybody", as for bind(2): an unset variable must not open the service to the world
         raise UsageError("hôte « » : un nom ou une adresse est attendu (toutes les interfaces : 0.0.0.0, ou ::)")
     try:
@@ -67,9 +70,9 @@ def _resolve(host: str, port: int, flags: int) -> list[tuple[int, tuple[object, 
         except socket.gaierror:
             found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags)
     except OSError as error:
-        raise UsageError(f"hôte « {host} » : {reason(error)}") from None
+        raise otherwise(f"hôte « {host} » : {reason(error)}") from None
     except UnicodeError:
-        raise UsageError(f"hôte « {host} » : nom introuvable, sans accent peut-être") from None
+        raise otherwise(f"hôte « {host} » : nom introuvable, sans accent peut-être") from None
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))  # /etc/hosts may repeat itself
 
 
@@ -204,7 +207,7 @@ class Listener:
 
 def _listen(server: Server, host: str, port: int) -> list[socket.socket]:
     """Return a socket that listens on each address of `host` that this machine has, all on one port (0: a free one)."""
-    found = _resolve(host, port, socket.AI_PASSIVE)
+    found = _resolve(host, port, socket.AI_PASSIVE, UsageError)
     here = [entry for entry in found if len(found) == 1 or _is_here(*entry)]
     for _, address in found if here else ():
         if address not in (known for _, known in here):
@@ -408,7 +411,8 @@ class ClientConnection:
     """A client's connection, kept for its session. A context manager.
 
     options: host (of a name with several addresses, the first that answers), port, timeout (seconds, for connecting and
-    for each exchange), tls, ca, cert, key. Raises NoServerError; UsageError for a bad host or certificate.
+    for each exchange), tls, ca, cert, key. Raises NoServerError, also for an unknown host; UsageError for a bad
+    certificate.
     """
 
     def __init__(self, options: Namespace) -> None:
@@ -435,7 +439,7 @@ class ClientConnection:
         """Connect, again if need be. Blocks, `timeout` at most, the look-up of the name apart. Raises NoServerError."""
         self.close()
         deadline = time.monotonic() + self._options.timeout
-        found = _resolve(self._options.host, self._options.port, 0)
+        found = _resolve(self._options.host, self._options.port, 0, NoServerError)
         failures: dict[str, str] = {}
         refused = False
         for number, (family, address) in enumerate(found):

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectacles.common import cli
+from spectacles.common import cli, invocation
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, SpectaclesError, UsageError, reason
 from spectacles.common.text import printable
 from spectacles.lab.compare import page, runs
@@ -62,7 +62,7 @@ def _rate(text: str) -> float:
 
 def _parser() -> cli.Parser:
     parser = cli.Parser(
-        prog="spectacles compare",
+        prog=invocation.name("spectacles compare"),
         description="Mesure les questions côte à côte, sous la même charge, puis les compare.",
         epilog="exemple : spectacles compare 2 3 --clients 1,4 --html comparaison.html\n"
         "code de sortie : 0 tout est juste, 1 un résultat est faux, 2 usage.",
