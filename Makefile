@@ -93,7 +93,7 @@ lock: ## pin anew what pyproject.toml asks for (LOCK_ARGS=--upgrade: newest vers
 	    $(LOCK_ARGS) "$$@"; \
 	} && \
 	compile --group pyproject.toml:build -o requirements-build.lock && \
-	compile pyproject.toml --extra lab -o requirements.lock && \
+	compile pyproject.toml -o requirements.lock && \
 	compile pyproject.toml --extra test -c requirements-build.lock -c requirements.lock -o requirements-dev.lock
 
 clean: ## remove the environment, the caches and what was built

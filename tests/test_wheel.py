@@ -1,13 +1,16 @@
-"""The installed wheel works in an empty directory: the sample catalogue travels in it."""
+"""What is published: the name, the licence, what it needs; and the installed wheel works in an empty directory."""
 
 from __future__ import annotations
 
+import email
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -18,8 +21,8 @@ from tests import helpers
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel of a copy of this checkout, without the network."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build wheel and source archive of a copy of this checkout, without the network, and return their directory."""
     if importlib.util.find_spec("hatchling") is None:
         pytest.skip("hatchling is not installed: the wheel cannot be built")
     place = tmp_path_factory.mktemp("wheel")
@@ -29,10 +32,42 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("spectacles", "data"):
         ignored = shutil.ignore_patterns("__pycache__", "*.dat", "build", "logs")
         shutil.copytree(helpers.ROOT / name, place / name, ignore=ignored)
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(place / "dist")]
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(place / "dist")]
     subprocess.run(command, check=True, cwd=place, capture_output=True, timeout=100)
-    (built,) = (place / "dist").glob("*.whl")
-    return built
+    return place / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    """The wheel."""
+    (found,) = built.glob("spectacles_ipc-*.whl")
+    return found
+
+
+def test_metadata(wheel: Path) -> None:
+    """Whoever reads it finds who, under which licence, and what one installation brings: the whole command.
+
+    (With rich in an extra, as it was, `spectacles demo` of a fresh installation asks for it.)
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = email.message_from_bytes(archive.read(name))
+        licence = archive.read(name.replace("METADATA", "licenses/LICENSE")).decode()
+        scripts = archive.read(name.replace("METADATA", "entry_points.txt")).decode()
+    assert metadata["Name"] == "spectacles-ipc"
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata["Author"] == "the spectacles developers"
+    assert licence.startswith("MIT License\n\nCopyright (c) 2026 the spectacles developers\n")
+    needed = {re.split(r"[^\w-]", line)[0] for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}
+    assert needed == {"jinja2", "posix-ipc", "rich", "sysv-ipc"}
+    assert re.findall(r"^(\w+) = ", scripts, re.MULTILINE) == ["spectacles"]
+
+
+def test_source_archive(built: Path) -> None:
+    (archive,) = built.glob("spectacles_ipc-*.tar.gz")
+    with tarfile.open(archive) as source:
+        names = {name.partition("/")[2] for name in source.getnames()}
+    assert {"LICENSE", "README.md", "pyproject.toml", "data/spectacles.toml", "spectacles/lab/c/spectacles.h"} <= names
 
 
 def test_contents(wheel: Path) -> None:
@@ -67,6 +102,7 @@ def test_installed_wheel(wheel: Path, tmp_path: Path) -> None:
         return helpers.run([place / "bin" / "python", "-m", *arguments], cwd=empty, env=environment)
 
     assert run("spectacles", "--version").returncode == 0
+    assert Path(run("spectacles", "include").stdout.strip(), "spectacles.h").is_file()
     for question in ("q1_pipes", "q3_threads"):
         with subprocess.Popen(
             [str(place / "bin" / "python"), "-m", f"spectacles.{question}.server"],

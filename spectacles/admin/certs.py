@@ -11,6 +11,8 @@ import ipaddress
 import os
 import re
 import shlex
+import sys
+from pathlib import Path
 
 from spectacles.common import cli, invocation
 from spectacles.common.errors import SpectaclesError, UsageError
@@ -37,9 +39,7 @@ def make(hosts: Sequence[str]) -> dict[str, bytes]:
     try:
         import trustme
     except ImportError:
-        raise SpectaclesError(
-            "il manque trustme : pip install 'spectacles[tls]' (dans le dépôt : -e '.[tls]')"
-        ) from None
+        raise SpectaclesError(f"il manque trustme : {_how_to_install()}") from None
     authority = trustme.CA(organization_name="spectacles", organization_unit_name="autorité de développement")
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
 
@@ -67,6 +67,12 @@ def make(hosts: Sequence[str]) -> dict[str, bytes]:
         CLIENT_CERT: client.cert_chain_pems[0].bytes(),
         CLIENT_KEY: client.private_key_pem.bytes(),
     }
+
+
+def _how_to_install() -> str:
+    root = Path(__file__).resolve().parents[2]
+    what = f"-e {shlex.quote(f'{root}[tls]')}" if (root / "pyproject.toml").exists() else "'spectacles-ipc[tls]'"
+    return f"{shlex.quote(sys.executable or 'python')} -m pip install {what}"
 
 
 def _identity(host: str) -> str:

@@ -264,9 +264,8 @@ class Store:
         except OSError as error:
             problem = reason(error)
         if problem and not (lenient and len(table) == TABLE_SIZE):
-            raise SpectaclesError(
-                f"{self.path} : {problem} ; rien n'a été modifié ({_what_to_do(os.path.dirname(self.path), table, slot)})"
-            )
+            advice = _what_to_do(os.path.dirname(self.path), table, slot)
+            raise SpectaclesError(f"{self.path} : {problem} ; rien n'a été modifié ({advice})")
         return table
 
     def look(self) -> bytes | None:
@@ -380,4 +379,7 @@ def _what_to_do(directory: str, table: bytes, slot: int | None) -> str:
         mend, show = invocation.hint(f"table set {slot}", directory), invocation.hint("table show", directory)
         return f"{mend} répare cette case et garde les autres, {show} montre tout"
     reset = invocation.hint("table reset", directory)
-    return f"remettez-en une copie de sauvegarde ; {reset} recrée le fichier depuis le catalogue, et oublie les places vendues"
+    return (
+        f"remettez-en une copie de sauvegarde ; {reset} recrée le fichier depuis le catalogue,"
+        " et oublie les places vendues"
+    )
