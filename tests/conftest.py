@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,6 +113,25 @@ def make_directory(tmp_path: Path) -> Callable[[], Path]:
 def directory(make_directory: Callable[[], Path]) -> Path:
     """A new run directory."""
     return make_directory()
+
+
+@pytest.fixture
+def ordinary_user(directory: Path) -> list[str]:
+    """What to put before a command, so that modes bind it: root becomes another user. Skips if that is not possible.
+
+    That user can get to `directory`, which is not theirs.
+    """
+    if os.geteuid() != 0:
+        return []
+    if not shutil.which("setpriv"):
+        pytest.skip("the tests run as root, whom no mode stops, and setpriv is not there")
+    prefix = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    if helpers.run([*prefix, sys.executable, "-c", "import posix_ipc"]).returncode != 0:
+        pytest.skip("another user cannot run this interpreter")
+    for parent in directory.parents:
+        if os.access(parent, os.W_OK) and parent.stat().st_uid == 0 and "pytest" in str(parent):
+            parent.chmod(0o755)
+    return prefix
 
 
 @pytest.fixture

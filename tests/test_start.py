@@ -300,22 +300,12 @@ def test_directory_that_cannot_be(question: str, tmp_path: Path) -> None:
     assert file.read_text() == "contenu"
 
 
-def test_directory_of_somebody_else(question: str, directory: Path) -> None:
+def test_directory_of_somebody_else(question: str, directory: Path, ordinary_user: list[str]) -> None:
     """Without the right to write: one line, code 1. As another user when the tests run as root."""
-    prefix: list[str] = []
-    if os.geteuid() == 0:
-        if not shutil.which("setpriv"):
-            pytest.skip("the tests run as root, whom no mode stops, and setpriv is not there")
-        prefix = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-        if helpers.run([*prefix, sys.executable, "-c", "import posix_ipc"]).returncode != 0:
-            pytest.skip("another user cannot run this interpreter")
-        for parent in directory.parents:
-            if os.access(parent, os.W_OK) and parent.stat().st_uid == 0 and "pytest" in str(parent):
-                parent.chmod(0o755)
     directory.chmod(0o555)
     port = ["--port", "0"] if question == "q5_sockets" else []
     command = helpers.server_command(question, "--dir", str(directory), *helpers.fresh_names(question), *port)
-    done = helpers.run([*prefix, *command], cwd=helpers.ROOT)
+    done = helpers.run([*ordinary_user, *command], cwd=helpers.ROOT)
     directory.chmod(0o700)
     assert done.returncode == 1, done
     assert str(directory) in helpers.one_line(done)
@@ -437,3 +427,33 @@ def test_server_process_says_why(tmp_path: Path) -> None:
 
     with pytest.raises(ServerError, match="--nope"), ServerProcess("q3_threads", tmp_path, "--nope"):
         pass
+
+
+# Who is in the way
+
+
+def test_children_of_a_dead_server_that_stand_still(
+    server: helpers.Servers, forking_question: str, directory: Path
+) -> None:
+    """SIGSTOP holds back what would end them: they hold the lock, and the PID in it is nobody's to be stopped.
+
+    (As it was: "un serveur y travaille déjà (PID 123) ; arrêtez-le", which nobody can.)
+    """
+    guichet = server(forking_question, directory=directory)
+    orphans = children(guichet.pid)
+    helpers.freeze(orphans)
+    os.kill(guichet.pid, signal.SIGKILL)
+    guichet.process.wait(helpers.DEADLINE)
+    command = helpers.server_command(forking_question, "--dir", str(directory), *helpers.fresh_names(forking_question))
+    try:
+        done = helpers.run(command)
+    finally:
+        for pid in orphans:
+            os.kill(pid, signal.SIGCONT)
+    assert done.returncode == 3, done
+    line = helpers.one_line(done)
+    assert f"PID {guichet.pid}" in line
+    assert "des fils suspendus" in line
+    assert f"fuser -k {directory / 'server.lock'}" in line
+    helpers.eventually(lambda: all(helpers.is_gone(pid) for pid in orphans), "the children have died")
+    assert server(forking_question, directory=directory, names=guichet.options).stop() == 0

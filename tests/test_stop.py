@@ -260,3 +260,29 @@ def test_claims_are_freed_by_death(server: helpers.Servers, question: str) -> No
     for what in ("key", "shm-key", "sem-name"):
         if f"--{what}" in options:
             claim(f"{what} {options[options.index(f'--{what}') + 1]}").close()
+
+
+def test_no_right_to_look_any_more(
+    server: helpers.Servers, question: str, directory: Path, ordinary_user: list[str]
+) -> None:
+    """chmod 000 of the run directory: who is served stays so, the file is up to date, and the end is an ordinary one.
+
+    (As it was: code 1 and "server.lock : accès refusé"; question 1 ended at once, its FIFOs "supprimés ou remplacés".)
+    """
+    if ordinary_user:
+        os.chown(directory, 65534, 65534)
+    command = [*ordinary_user, *helpers.server_command(question)]
+    guichet = server(question, directory=directory, command=command)
+    with helpers.background(guichet.client_command(), stdin=subprocess.PIPE) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        helpers.read_until(client.stdout.fileno(), "Votre choix : ")
+        directory.chmod(0)
+        try:
+            guichet.wait_for("impossible d'y regarder")
+            output = client.communicate(b"2\n0\n1\n0\n", timeout=helpers.DEADLINE)[0].decode()
+            assert guichet.stop() == 0, guichet.output
+        finally:
+            directory.chmod(0o700)
+    assert "Réservation OK" in output
+    assert helpers.places_in_file(directory, 0) == 119

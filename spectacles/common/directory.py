@@ -158,10 +158,10 @@ class RunDirectory:
 
     def __exit__(self, *_: object) -> None:
         self._release_claim()  # first: who finds no lock file finds no claim either
-        if any(self.objects.values()):
-            self.write_holder("")
-        elif self._is_in_place():
-            with contextlib.suppress(OSError):  # of a directory that can be written to no more
+        with contextlib.suppress(OSError):  # of a directory that can be read or written no more: no reason to fail now
+            if any(self.objects.values()):
+                self.write_holder("")
+            elif self._is_in_place():
                 os.unlink(LOCK_NAME, dir_fd=self.fd)  # while locked: nobody else can hold this very file
         self.close()
 
@@ -287,15 +287,22 @@ class RunDirectory:
                 pid = int(number) if (number := record.get("pid", "")).isdecimal() else 0
                 # The children of a server killed a moment ago are dying too: wait for them.
                 if time.monotonic() > deadline or (pid and process_runs(pid)):
-                    who = f"{record.get('question', '?')}, PID {pid}" if pid else "inconnu"
-                    raise HeldError(
-                        f"{self.path} : un serveur y travaille déjà ({who}) ; arrêtez-le, ou choisissez un autre --dir"
-                    ) from None
+                    raise HeldError(f"{self.path} : {self._who_holds(record, pid)}") from None
             except FileNotFoundError:
                 pass
             os.close(self._lock_fd)
             self._lock_fd = -1
             time.sleep(RETRY)
+
+    def _who_holds(self, record: dict[str, str], pid: int) -> str:
+        who = f"{record.get('question', '?')}, PID {pid}" if pid else "inconnu"
+        if pid and not process_runs(pid):  # in another PID namespace; or dead, and its children stand still
+            name = os.path.join(self.path, LOCK_NAME)
+            return (
+                f"un serveur d'un autre conteneur ({who}), ou des fils suspendus d'un serveur tué, y travaillent encore ;"
+                f" « fuser -k {name} » arrête ceux d'ici"
+            )
+        return f"un serveur y travaille déjà ({who}) ; arrêtez-le, ou choisissez un autre --dir"
 
     def _flock(self, fd: int) -> None:
         try:

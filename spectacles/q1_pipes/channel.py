@@ -253,8 +253,10 @@ class ServerPipes:
     def _is_in_place(self, name: str) -> bool:
         try:
             status = os.stat(name, dir_fd=self._directory.fd, follow_symlinks=False)
-        except OSError:
-            return False
+        except OSError as error:
+            return (
+                error.errno != errno.ENOENT
+            )  # no right to look any more: nobody has touched it, as far as one can tell
         return os.path.samestat(status, os.fstat(self._fds[name]))
 
 
