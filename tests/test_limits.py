@@ -62,3 +62,15 @@ def test_clients(server: helpers.Servers, question: str, number: int) -> None:
     guichet = server(question)
     done = helpers.run(limited(number, guichet.client_command("reserve", "0", "1")))
     assert (done.returncode, done.stdout) == (0, "Réservation OK\n"), done
+
+
+@pytest.mark.parametrize("number", [5, 6, 7, 8])
+def test_a_client_of_question_1_with_too_few(server: helpers.Servers, number: int) -> None:
+    """It says what is missing, and nothing of the server, which is there. (As it was: "aucun serveur".)"""
+    guichet = server("q1_pipes")
+    done = helpers.run(limited(number, guichet.client_command("reserve", "0", "1")))
+    assert (done.returncode, done.stdout) == (3, ""), done
+    line = helpers.one_line(done)
+    assert "trop de fichiers ouverts" in line
+    assert "ulimit -n" in line
+    assert "serveur" not in line.partition(" : ")[2]

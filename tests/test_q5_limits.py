@@ -212,7 +212,7 @@ def test_out_of_descriptors(server: helpers.Servers) -> None:
         assert all(ask(client) for client in inside)
         resource.prlimit(guichet.pid, resource.RLIMIT_NOFILE, (open_now + 5, hard))
         waiting = [crowd.enter_context(connect(guichet)) for _ in range(20)]
-        guichet.wait_for(r"trop de clients \(trop de fichiers ouverts\)")
+        guichet.wait_for(r"trop de clients \(trop de fichiers ouverts")
         for client in waiting[:2]:  # served in the places of two who were silent
             assert len(ask(client)) == TABLE_SIZE
         assert sum(_is_open(client) for client in inside) <= 3

@@ -46,7 +46,7 @@ _FRENCH = {
     errno.EISDIR: "c'est un répertoire",
     errno.EINVAL: "valeur refusée par le système",
     errno.ENFILE: "trop de fichiers ouverts sur cette machine",
-    errno.EMFILE: "trop de fichiers ouverts",
+    errno.EMFILE: "trop de fichiers ouverts, voyez « ulimit -n »",
     errno.ENOTTY: "impossible sur ce genre de fichier",
     errno.ETXTBSY: "programme en cours d'exécution",
     errno.EFBIG: "taille de fichier maximale dépassée",

@@ -362,7 +362,9 @@ class ClientPipes:
         except OSError as error:
             if error.errno == errno.ENXIO:
                 raise NoServerError(f"aucun serveur : personne ne lit {path}") from None
-            raise NoServerError(f"aucun serveur : {reason(error)}") from None
+            # Who may not look, or has no descriptor left, does not know whether there is one.
+            known = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+            raise NoServerError(f"aucun serveur : {reason(error)}" if known else reason(error)) from None
         if not stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.close(fd)
             raise NoServerError(f"{path} : ce n'est pas un tube")
