@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -295,14 +296,18 @@ def test_what_no_server_serves_is_mended(directory: Path, wrong: dict[str, objec
     """strncpy leaves no NUL after 50 bytes, and C programs do not see where the name ends: refused, but not lost.
 
     `table show` shows it, and says what is wrong; the advice is the command that mends it, which keeps the rest. (Fails
-    with Store.load() refusing what is not 720 bytes of a possible table, whoever asks.)
+    with Store.load() refusing what is not 720 bytes of a possible table, whoever asks; and with advice that names no
+    option, which was "rien à changer".)
     """
     before = written_by_c(directory, **wrong)  # type: ignore[arg-type]
     port = helpers.server_command("q3_threads", "--dir", str(directory), *helpers.fresh_names("q3_threads"))
     refused = helpers.run(port)
     assert refused.returncode == 1
     line = helpers.one_line(refused)
-    assert "table set 0" in line
+    advice = re.search(r"« spectacles (.*) --dir (\S+) »", line)
+    assert advice, line
+    assert advice[1].startswith(f"table set 0 {mend[0]} "), line
+    assert advice[2] == str(directory)
     assert "reset" not in line
     done = table(directory, "show")
     assert done.returncode == 1

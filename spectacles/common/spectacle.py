@@ -108,26 +108,26 @@ def check_table(table: bytes) -> str | None:
     """
     if len(table) != TABLE_SIZE:
         return f"{len(table)} octets au lieu de {TABLE_SIZE}"
-    return next((f"case {slot} : {problem}" for slot, problem in _problems(table)), None)
+    return next((f"case {slot} : {problem}" for slot, _, problem in _problems(table)), None)
 
 
-def problem_slot(table: bytes) -> int | None:
-    """Return the first slot, 0..9, that check_table() finds impossible, None if it is something else, or nothing."""
-    return next((slot for slot, _ in _problems(table)), None) if len(table) == TABLE_SIZE else None
+def problem_place(table: bytes) -> tuple[int, str] | None:
+    """Return slot (0..9) and field of what check_table() finds impossible, None if it is something else, or nothing."""
+    return next(((slot, field) for slot, field, _ in _problems(table)), None) if len(table) == TABLE_SIZE else None
 
 
-def _problems(table: bytes) -> Iterator[tuple[int, str]]:
+def _problems(table: bytes) -> Iterator[tuple[int, str, str]]:
     for slot in range(MAX_SPECTACLE):
         id_, nom, date, places = RECORD.unpack_from(table, slot * RECORD_SIZE)
         if id_ == 0:
             continue
         if id_ < 0:
-            yield slot, f"id négatif ({id_})"
+            yield slot, "id", f"id négatif ({id_})"
         if places < 0:
-            yield slot, f"nombre de places négatif ({places})"
+            yield slot, "places", f"nombre de places négatif ({places})"
         for name, text, size in (("nom", nom, NOM_SIZE), ("date", date, DATE_SIZE)):
             if b"\0" not in text:
-                yield slot, f"{name} sans fin (aucun NUL dans {size} octets)"
+                yield slot, name, f"{name} sans fin (aucun NUL dans {size} octets)"
 
 
 def pack_table(shows: dict[int, Spectacle]) -> bytes:

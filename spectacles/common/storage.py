@@ -20,7 +20,7 @@ from _thread import allocate_lock
 
 from spectacles.common import invocation, log
 from spectacles.common.errors import SpectaclesError, reason
-from spectacles.common.spectacle import TABLE_SIZE, problem_slot
+from spectacles.common.spectacle import TABLE_SIZE, problem_place
 from spectacles.common.spectacle import check_table as check_table
 
 TYPE_CHECKING = False
@@ -253,18 +253,18 @@ class Store:
 
         lenient: any 720 bytes will do.
         """
-        table, slot = b"", None
+        table, place = b"", None
         try:
             table = os.pread(self._fd, TABLE_SIZE + 1, 0)
             if len(table) > TABLE_SIZE:
                 problem: str | None = f"{os.fstat(self._fd).st_size} octets au lieu de {TABLE_SIZE}"
             else:
                 problem = check_table(table)
-                slot = problem_slot(table)
+                place = problem_place(table)
         except OSError as error:
             problem = reason(error)
         if problem and not (lenient and len(table) == TABLE_SIZE):
-            advice = _what_to_do(os.path.dirname(self.path), table, slot)
+            advice = _what_to_do(os.path.dirname(self.path), place)
             raise SpectaclesError(f"{self.path} : {problem} ; rien n'a été modifié ({advice})")
         return table
 
@@ -374,10 +374,14 @@ class Store:
             self._synced = covered
 
 
-def _what_to_do(directory: str, table: bytes, slot: int | None) -> str:
-    if len(table) == TABLE_SIZE and slot is not None:
-        mend, show = invocation.hint(f"table set {slot}", directory), invocation.hint("table show", directory)
-        return f"{mend} répare cette case et garde les autres, {show} montre tout"
+_VALUES = {"id": "N", "nom": "TITRE", "date": "DATE", "places": "N"}
+
+
+def _what_to_do(directory: str, place: tuple[int, str] | None) -> str:
+    if place is not None:
+        slot, field = place
+        mend = invocation.hint(f"table set {slot} --{field} {_VALUES[field]}", directory)
+        return f"{mend} répare cette case et garde le reste"
     reset = invocation.hint("table reset", directory)
     return (
         f"remettez-en une copie de sauvegarde ; {reset} recrée le fichier depuis le catalogue,"
