@@ -74,3 +74,18 @@ def test_a_client_of_question_1_with_too_few(server: helpers.Servers, number: in
     assert "trop de fichiers ouverts" in line
     assert "ulimit -n" in line
     assert "serveur" not in line.partition(" : ")[2]
+
+
+def test_no_process_to_be_had(directory: Path, question: str, ordinary_user: list[str]) -> None:
+    """A first start reads the catalogue in a child. (As it was: "indisponible pour le moment", after the directory.)"""
+    if not ordinary_user:
+        pytest.skip("this user has other processes, and the limit counts them too")
+    os.chown(directory, 65534, 65534)
+    port = ["--port", "0"] if question == "q5_sockets" else helpers.fresh_names(question)
+    command = helpers.server_command(question, "--dir", str(directory), *port)
+    done = helpers.run(
+        ["sh", "-c", 'ulimit -p 1 2> /dev/null || ulimit -u 1; exec "$@"', "sh", *ordinary_user, *command]
+    )
+    assert done.returncode == 1, done
+    assert "ulimit -u" in helpers.one_line(done)
+    assert [path.name for path in directory.iterdir()] == ["logs"]

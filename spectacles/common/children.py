@@ -15,6 +15,7 @@ import time
 
 from spectacles.common import log
 from spectacles.common.errors import SpectaclesError
+from spectacles.common.host import fork
 from spectacles.common.lifecycle import GRACE, NUDGE
 from spectacles.common.naming import show_as
 
@@ -131,10 +132,7 @@ class Children:
 
     def _fork(self, name: str, work: Callable[..., None], args: tuple[object, ...]) -> None:
         parent = os.getpid()
-        try:
-            pid = os.fork()
-        except BlockingIOError:  # EAGAIN, fork(2)
-            raise SpectaclesError(f"fils {name} : pas de processus à avoir (ulimit -u, conteneur)") from None
+        pid = fork()
         if pid:
             self._pids[pid] = name
             return

@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 
-from spectacles.common.errors import UsageError
+from spectacles.common.errors import SpectaclesError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +67,14 @@ def catch_stop_signals(handler: Callable[[int, FrameType | None], object]) -> No
 
 def interrupt(number: int, frame: FrameType | None) -> None:
     """Do nothing: the signal has interrupted a blocked call, which is all it is for."""
+
+
+def fork() -> int:
+    """As os.fork(). Raises SpectaclesError, in one line, when there is no process to be had."""
+    try:
+        return os.fork()
+    except BlockingIOError:  # EAGAIN, fork(2)
+        raise SpectaclesError("pas de processus pour un fils : limite atteinte (ulimit -u, conteneur)") from None
 
 
 def _restore(number: signal.Signals, handler: Callable[[int, FrameType | None], object] | int | None) -> None:

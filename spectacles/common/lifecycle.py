@@ -215,7 +215,12 @@ class Server:
 def _create_from_catalogue(directory_fd: int, path: str, mode: int) -> None:
     # In a child: what reading TOML imports (2.5 MB) goes with it, and the server stays light.
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    try:
+        pid = host.fork()
+    except SpectaclesError:
+        os.close(read_fd)
+        os.close(write_fd)
+        raise
     if pid == 0:
         code = 1
         try:
