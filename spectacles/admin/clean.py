@@ -161,8 +161,8 @@ def _semaphores(name: str) -> _Thing:
 
 
 def _semaphore(name: str) -> _Thing:
-    # As a file: sem_open(3) dies with SIGBUS on an empty one. glibc and musl have it in different places.
-    for path in (f"/dev/shm/sem.{name[1:]}", f"/dev/shm/{name[1:]}"):
+    # As a file: sem_open(3) dies with SIGBUS on an empty one.
+    for path in addresses.semaphore_files(name):
         with contextlib.suppress(FileNotFoundError):
             status = os.lstat(path)
             if stat.S_ISREG(status.st_mode) and status.st_size in SEMAPHORE_SIZES:

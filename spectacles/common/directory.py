@@ -39,12 +39,16 @@ def process_exists(pid: int) -> bool:
 
 def process_runs(pid: int) -> bool:
     """Say whether `pid` is a process that has not ended: a zombie only waits for its parent, proc(5)."""
+    return process_state(pid) not in ("", "Z", "X")
+
+
+def process_state(pid: int) -> str:
+    """Return the letter for what the process does, "T" for standing still, "" if there is no such process, proc(5)."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            state = file.read().rpartition(b")")[2].split()[0]
+            return file.read().rpartition(b")")[2].split()[0].decode()
     except OSError:
-        return False
-    return state not in (b"Z", b"X")
+        return ""
 
 
 def claim(name: str) -> socket.socket:
@@ -299,8 +303,8 @@ class RunDirectory:
         if pid and not process_runs(pid):  # in another PID namespace; or dead, and its children stand still
             name = os.path.join(self.path, LOCK_NAME)
             return (
-                f"un serveur d'un autre conteneur ({who}), ou des fils suspendus d'un serveur tué, y travaillent encore ;"
-                f" « fuser -k {name} » arrête ceux d'ici"
+                f"un serveur d'un autre conteneur ({who}), ou des fils suspendus d'un serveur tué, y travaillent"
+                f" encore ; « fuser -k {name} » arrête ceux d'ici"
             )
         return f"un serveur y travaille déjà ({who}) ; arrêtez-le, ou choisissez un autre --dir"
 

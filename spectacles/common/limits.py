@@ -21,13 +21,18 @@ def raise_descriptor_limit() -> int:
     return hard if hard != resource.RLIM_INFINITY else soft
 
 
-def need_descriptors(number: int) -> None:
-    """Raise SpectaclesError if fewer than `number` descriptors are left to this process, its limit raised."""
+def free_descriptors() -> int:
+    """Return how many more descriptors this process can have, its limit raised."""
     limit = raise_descriptor_limit()
     try:
-        free = limit - sum(int(name) < limit for name in os.listdir("/proc/self/fd"))
+        return limit - sum(int(name) < limit for name in os.listdir("/proc/self/fd"))
     except OSError:  # not even one
-        free = 0
+        return 0
+
+
+def need_descriptors(number: int) -> None:
+    """Raise SpectaclesError if fewer than `number` descriptors are left to this process, its limit raised."""
+    free = free_descriptors()
     if free < number:
         raise SpectaclesError(
             f"trop peu de descripteurs de fichiers : {free} libre(s), il en faut {number} ; voyez « ulimit -n »"

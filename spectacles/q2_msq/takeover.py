@@ -5,7 +5,7 @@ server in C claims nothing. So, before a queue is taken over, and without changi
 
     1. does a server of ours hold it, in whatever container, busy or stopped?    claim_queue()
     2. does a process that can be seen from here wait for requests in it?        who_reads()
-    3. was it one that stands still that used it last?                           _stands_still()
+    3. was it one that stands still that used it last?                           _last_users()
     4. does anybody answer, or take requests out?                                _Question.ask()
 """
 
@@ -18,7 +18,7 @@ import time
 import sysv_ipc
 
 from spectacles.common import log
-from spectacles.common.directory import process_exists
+from spectacles.common.directory import process_exists, process_state
 from spectacles.common.errors import HeldError, reason
 from spectacles.common.protocol import FIRST_PID, LIST, LIST_REQUEST
 
@@ -79,7 +79,7 @@ def make_sure_of_death(queue: sysv_ipc.MessageQueue, key: int, *, ours: bool) ->
     if reader := who_reads(queue.id):
         raise HeldError(f"file {key:#x} : le processus {reader} y attend des requêtes ; choisissez une autre --key")
     last_users = [] if ours else _last_users(queue)
-    if stopped := next(filter(_stands_still, last_users), 0):
+    if stopped := next((pid for pid in last_users if process_state(pid) in ("T", "t")), 0):
         raise HeldError(
             f"file {key:#x} : le processus {stopped}, un des derniers à s'en servir, est suspendu ; choisissez une "
             f"autre --key, ou supprimez la file si ce n'est pas son serveur : ipcrm -Q {key:#x}"
@@ -121,12 +121,6 @@ def _last_users(queue: sysv_ipc.MessageQueue) -> list[int]:
     """Return the PIDs of the last to send to `queue` and to receive from it, 0 for one in another PID namespace."""
     sent, received = queue.last_send_time, queue.last_receive_time  # 0: nobody ever has
     return [queue.last_send_pid] * (sent > 0) + [queue.last_receive_pid] * (received > 0)
-
-
-def _stands_still(pid: int) -> bool:
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
-    return False
 
 
 class _Question:

@@ -10,17 +10,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
 import select
 import socket
 import struct
-import sys
 import threading
 import time
 
 from spectacles.common import log
 from spectacles.common.errors import HeldError, NoAnswerError, NoServerError, SpectaclesError, UsageError, reason
-from spectacles.common.limits import raise_descriptor_limit
+from spectacles.common.limits import free_descriptors
 from spectacles.common.protocol import LIST, RESERV, TCP_REQUEST
 from spectacles.q5_sockets import tls
 
@@ -92,7 +90,7 @@ class Listener:
     def __init__(self, server: Server, options: Namespace) -> None:
         self._tls = tls.server_context(options)
         self._idle_timeout = options.idle_timeout
-        self._most = min(options.max_clients, _room_for_clients())
+        self._most = min(options.max_clients, max(free_descriptors() - SPARE, 1))
         self._connections: set[Connection] = set()
         self._newest: Connection | None = None  # that connections() yielded last
         self._lock = threading.Lock()
@@ -260,15 +258,6 @@ def _is_here(family: int, address: tuple[object, ...]) -> bool:
     except OSError as error:
         return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     return True
-
-
-def _room_for_clients() -> int:
-    """Return how many connections the limit of descriptors leaves room for. Raises SpectaclesError if none."""
-    limit = raise_descriptor_limit()
-    room = limit - len(os.listdir("/proc/self/fd")) - SPARE if limit != resource.RLIM_INFINITY else sys.maxsize
-    if room < 1:
-        raise SpectaclesError(f"limite de descripteurs trop basse (ulimit -n {limit}) : il en faut {limit - room + 1}")
-    return room
 
 
 def _short_of(error: BaseException) -> str:
