@@ -40,3 +40,15 @@ if TYPE_CHECKING:
     from typing import Any
 
     Request = tuple[int, Any, int, int]
+
+_unpack_list, _unpack_reserv = NEEDED[LIST].unpack_from, NEEDED[RESERV].unpack_from
+
+
+def parse_request(body: bytes, kind: int) -> Request | None:
+    """Return the request of `kind` (LIST or RESERV) that a message of the queue holds, None if it is too short."""
+    try:
+        if kind == LIST:
+            return LIST, _unpack_list(body)[0], 0, 0
+        return RESERV, *_unpack_reserv(body)
+    except struct.error:
+        return None

@@ -30,9 +30,19 @@ from spectacles.common.directory import process_exists, process_runs
 from spectacles.common.errors import NoAnswerError, NoServerError, SpectaclesError, reason
 from spectacles.common.lifecycle import interrupt
 from spectacles.common.limits import kernel_limit
-from spectacles.common.protocol import FIRST_PID, LAST_PID, LIST, LIST_REPLY, NEEDED, RESERV, RESERV_REPLY
+from spectacles.common.protocol import (
+    FIRST_PID,
+    LAST_PID,
+    LIST_REPLY,
+    NEEDED,
+    RESERV,
+    RESERV_REPLY,
+    parse_request,
+)
+from spectacles.q2_msq.crowd import CALM
 from spectacles.q2_msq.gate import ANY as ANY
-from spectacles.q2_msq.gate import CALM, PATIENCE, PAUSE, WAKE_UP, Gate
+from spectacles.q2_msq.gate import PATIENCE, PAUSE, Gate
+from spectacles.q2_msq.shelf import WAKE_UP
 from spectacles.q2_msq.takeover import claim_queue, make_sure_of_death
 from spectacles.q2_msq.watch import STRANGER, WATCHED, ClientWatch, is_process
 
@@ -43,7 +53,7 @@ if TYPE_CHECKING:
 
     from spectacles.common.lifecycle import Server
     from spectacles.common.protocol import Request
-    from spectacles.q2_msq.gate import Message
+    from spectacles.q2_msq.shelf import Message
 
     T = TypeVar("T")
 
@@ -156,40 +166,20 @@ class ServerQueue:
         Those that are too short, those in the name of what is no PID of a client, and strangers' for whom there is no
         room are logged and dropped. Raises SpectaclesError when the queue has been removed.
         """
-        take = self._take_fairly if kind == ANY else partial(self._queue.receive, True, kind)
-        tell, flooding = self._gate.tell, self._gate.flooding
         noted = self._noted  # a client watched was alive a moment ago, and its death will be noticed
-        aside = 0  # the kind of which requests are set aside
-        list_needs, unpack_list = NEEDED[LIST].size, NEEDED[LIST].unpack_from
-        reserv_needs, unpack_reserv = NEEDED[RESERV].size, NEEDED[RESERV].unpack_from
-        while not self.closing:
-            try:
-                body, type_ = self._gate.aside(aside) if aside else take()  # blocks
-            except sysv_ipc.ExistentialError:
-                raise SpectaclesError(f"la file {self._key:#x} a été supprimée") from None
-            except sysv_ipc.Error:
-                continue  # interrupted by a signal: to stop, or for nothing
-            if type_ == LIST and len(body) >= list_needs:
-                (client,) = unpack_list(body)
-                request = (LIST, client, 0, 0)
-            elif type_ == RESERV and len(body) >= reserv_needs:
-                request = (RESERV, *unpack_reserv(body))
-                client = request[1]
-            else:
-                if body == WAKE_UP:  # or the end of what it was about
-                    aside = 0 if aside else type_
-                else:
-                    tell(1, _too_short(body, type_))
+        flooding = self._gate.crowd.flooding
+        for body, type_ in self._messages(kind):
+            request = parse_request(body, type_)
+            if request is None:
+                self._drop(_too_short(body, type_))
                 continue
+            client = request[1]
             if not FIRST_PID <= client <= LAST_PID:
-                tell(1, f"requête de type {type_} au nom du PID {client} ignorée : aucun tel client")
-                continue
-            if noted[client] != WATCHED and not self._admits(client):
-                tell(1, f"requête de type {type_} au nom du PID {client}, inconnu ici, ignorée : file à moitié pleine")
-                continue
-            if flooding and self._gate.floods(client) and self._gate.is_crowded():
-                continue  # nor would it read the answer
-            yield request
+                self._drop(f"requête de type {type_} au nom du PID {client} ignorée : aucun tel client")
+            elif noted[client] != WATCHED and not self._admits(client):
+                self._drop(f"requête de type {type_} du PID {client}, inconnu ici, ignorée : file à moitié pleine")
+            elif not flooding or not self._gate.crowd.floods(client) or not self._gate.is_crowded():
+                yield request  # else it would not read the answer either
 
     def reply(self, request: Request, body: bytes) -> None:
         """Send `body` to the client of `request`. Never blocks for long: a reply that no one makes room for is lost."""
@@ -240,6 +230,29 @@ class ServerQueue:
     def stop(self) -> None:
         """End requests() after the request in hand. Safe in a signal handler; a blocked receive needs a signal too."""
         self.closing = self._gate.closing = True
+
+    def _messages(self, kind: int) -> Iterator[Message]:
+        """Yield what comes for a worker of `kind`, out of the queue or off the shelf, until stop(). Blocks."""
+        take = self._take_fairly if kind == ANY else partial(self._queue.receive, True, kind)
+        while not self.closing:
+            try:
+                message = take()  # blocks
+            except sysv_ipc.ExistentialError:
+                raise SpectaclesError(f"la file {self._key:#x} a été supprimée") from None
+            except sysv_ipc.Error:
+                continue  # interrupted by a signal: to stop, or for nothing
+            if message[0] == WAKE_UP:
+                yield from self._shelved(message[1])
+            else:
+                yield message
+
+    def _shelved(self, kind: int) -> Iterator[Message]:
+        while not self.closing and (message := self._gate.shelf.take(kind)):
+            yield message
+
+    def _drop(self, why: str) -> None:
+        self._gate.dropped.add()
+        self._gate.dropped.tell(why)
 
     def _make_room(self, reply: Message | None = None) -> None:
         # Whose reply was out of the queue when they died: nothing was found to be removed, and now it is back.

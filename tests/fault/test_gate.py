@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -35,12 +34,15 @@ from spectacles.common.protocol import (
 )
 from spectacles.common.spectacle import TABLE_SIZE
 from spectacles.q2_msq import channel, takeover
+from spectacles.q2_msq import crowd as crowd_module
 from spectacles.q2_msq import gate as gate_module
 from spectacles.q2_msq import watch as watch_module
 from spectacles.q2_msq.channel import ClientQueue, ServerQueue
-from spectacles.q2_msq.gate import ANY, WAKE_UP, Gate
+from spectacles.q2_msq.gate import ALL, ANY, Gate
+from spectacles.q2_msq.shelf import WAKE_UP
 from tests import helpers
 
+Message = tuple[bytes, int]
 Attack = Callable[..., "subprocess.Popen[str]"]
 UNKNOWN = 9_999_999  # a type above every PID, that nobody ever asks for
 STRANGE = 2**22 - 1000  # no process has such a PID, with the usual pid_max
@@ -96,8 +98,8 @@ def test_one_request_at_a_time_is_no_flood(
     try:
         for _ in range(5):
             queue._queue.send(reservation(os.getpid()), True, RESERV)
-            helpers.eventually(lambda: gate.aside(RESERV)[0] != WAKE_UP, "the request set aside")
-        assert not gate.floods(os.getpid())
+            helpers.eventually(lambda: gate.shelf.take(RESERV), "the request on the shelf")
+        assert not gate.crowd.floods(os.getpid())
     finally:
         for reader in readers[:2]:
             helpers.eventually(lambda reader=reader: gate.take(reader), "its reply")  # type: ignore[misc]
@@ -174,8 +176,8 @@ def test_the_time_of_a_stranger(queue: ServerQueue, gate: Gate, monkeypatch: pyt
 def test_strangers_in_a_full_queue(queue: ServerQueue, gate: Gate, attack: Attack) -> None:
     """Room is made: known clients' replies are kept, strangers' in half of the queue at most, beside those.
 
-    Of their requests a few are set aside. Those kept are watched over. (With strangers kept like the others, more; with
-    all of their requests set aside, they fill the pipe before a known client's.)
+    Of their requests a few are shelved. Those kept are watched over. (With strangers kept like the others, more; with
+    all of their requests shelved, they fill the pipe before a known client's.)
     """
     known = attack("sleep", "1000").pid
     for number in range(15):
@@ -187,10 +189,10 @@ def test_strangers_in_a_full_queue(queue: ServerQueue, gate: Gate, attack: Attac
     assert len(gate.take(known)) == 1
     kept = [number for number in range(15) if gate.take(STRANGE + number)]
     assert kept == list(range(5, 15)), "the newest"
-    aside = []
-    while (message := gate.aside(LIST))[0] != WAKE_UP:
-        aside.append(NEEDED[LIST].unpack(message[0])[0])
-    assert aside == [*range(STRANGE, STRANGE + gate_module.STRANGERS), known]
+    shelved = []
+    while message := gate.shelf.take(LIST):
+        shelved.append(NEEDED[LIST].unpack(message[0])[0])
+    assert shelved == [*range(STRANGE, STRANGE + crowd_module.STRANGERS), known]
     queue.tend()
     assert set(queue._watch._strangers) >= {STRANGE + number for number in kept}
 
@@ -275,10 +277,10 @@ def slow_server(queue: sysv_ipc.MessageQueue) -> None:
 
 
 @pytest.mark.parametrize("size", [*range(4, 25), 1000])
-def test_set_aside_by_the_bytes_that_are_needed(queue: ServerQueue, gate: Gate, attack: Attack, size: int) -> None:
-    """Whatever the length of a request, what is set aside of it has one length, so that the next is not cut.
+def test_shelved_by_the_bytes_that_are_needed(queue: ServerQueue, gate: Gate, attack: Attack, size: int) -> None:
+    """Whatever the length of a request, what is shelved of it has one length, so that the next is not cut.
 
-    (With the whole body set aside, or what is longer taken for no request, others are served, or none.)
+    (With the whole body shelved, or what is longer taken for no request, others are served, or none.)
     """
     clients = [attack("sleep", "1000").pid for _ in range(3)]
     kinds = (LIST, RESERV) if size >= NEEDED[RESERV].size else (LIST,)
@@ -296,21 +298,38 @@ def test_set_aside_by_the_bytes_that_are_needed(queue: ServerQueue, gate: Gate, 
 
 def let_others_be_faster(gate: Gate, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Let the gate find no room, so many times that it tries without waiting."""
-    send_waiting = gate._send_waiting
+    send_what_fits = gate._send_what_fits
     left = iter(range(times))
 
-    def send(block: bool) -> None:
-        if not block:
-            for _ in left:
-                raise sysv_ipc.BusyError
-        send_waiting(block)
+    def send(messages: list[Message]) -> list[Message]:
+        return messages if next(left, None) is not None else send_what_fits(messages)
 
-    monkeypatch.setattr(gate, "_send_waiting", send)
+    monkeypatch.setattr(gate, "_send_what_fits", send)
 
 
 def no_thread(*_: object) -> None:
     """Fail as threading does when the system has no thread to give."""
     raise RuntimeError("can't start new thread")
+
+
+def test_others_are_always_faster(
+    queue: ServerQueue, gate: Gate, attack: Attack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is sent without waiting finds the queue full again: what a thread waits with gets in all the same.
+
+    (With Line.send() sending nothing, it is given up after DELIVERY_TIMEOUT. That is what twelve processes that reserve
+    and never read do to one reply in ten.)
+    """
+    clients = [attack("sleep", "1000").pid for _ in range(3)]
+    for client in clients:
+        queue._queue.send(LIST_REPLY.pack(client, bytes(TABLE_SIZE)), False, client)
+    queue._queue.send(reservation(clients[0]), False, RESERV)
+    monkeypatch.setattr(gate, "_send_what_fits", lambda messages: messages)
+    gate.make_room((bytes(RESERV_REPLY.size), clients[0]))
+    sent = gate.take(ALL)
+    assert (WAKE_UP, RESERV) in sent
+    kept = [(LIST_REPLY.pack(client, bytes(TABLE_SIZE)), client) for client in clients]
+    assert [message for message in sent if message[0] != WAKE_UP] == [*kept, (bytes(RESERV_REPLY.size), clients[0])]
 
 
 def test_no_thread_to_wait_in_line(
@@ -335,7 +354,7 @@ def test_an_error_leaves_the_gate_open(queue: ServerQueue, gate: Gate, monkeypat
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(gate, "_sort", fail)
+    monkeypatch.setattr(gate.crowd, "sort", fail)
     with pytest.raises(MemoryError):
         gate.make_room()
     queue._queue.send(bytes(LIST_REPLY.size), False, os.getpid())
@@ -380,7 +399,7 @@ def gate_held(gate: Gate, what: str) -> Iterator[None]:
 
 
 def test_a_worker_that_leaves_takes_one_request_with_it(queue: ServerQueue, gate: Gate, attack: Attack) -> None:
-    """Requests are set aside, and the child that serves them is asked to leave: those that it has not served stay.
+    """Requests are on the shelf, and the child that serves them is asked to leave: those that it has not served stay.
 
     So the child that replaces it serves them, in order. (With all of them read at once, the others are lost.)
     """
@@ -394,7 +413,7 @@ def test_a_worker_that_leaves_takes_one_request_with_it(queue: ServerQueue, gate
         queue.stop()
     queue.closing = gate.closing = False
     queue.recover()
-    assert queue._queue.current_messages == 1, "no wake-up: nothing is set aside any more"
+    assert queue._queue.current_messages == 1, "no wake-up: nothing is on the shelf any more"
     for request in queue.requests(RESERV):
         served.append(RESERV_REQUEST.pack(*request[1:]))
         if len(served) == len(bodies):
@@ -403,13 +422,13 @@ def test_a_worker_that_leaves_takes_one_request_with_it(queue: ServerQueue, gate
 
 
 def test_a_lost_wake_up_is_sent_again(queue: ServerQueue, gate: Gate) -> None:
-    """A request is set aside, and its wake-up has been taken out with a flood, or was never sent: housekeeping does it.
+    """A request is on the shelf, its wake-up taken out with a flood, or never sent: housekeeping sends it.
 
     (With wake() sending none, the request stays until the queue is full again.)
     """
     queue._queue.send(reservation(os.getpid()), False, RESERV)
     gate.make_room()
-    assert gate.take(0) == [(WAKE_UP, RESERV)]
+    assert gate.take(ALL) == [(WAKE_UP, RESERV)]
     queue.tend()
     assert queue._queue.current_messages == 1
     assert next(queue.requests(RESERV)) == (RESERV, os.getpid(), 0, 1)
@@ -427,22 +446,21 @@ def test_clients_that_die_while_their_reply_is_out(
     watched, other = attack("sleep", "1000"), attack("sleep", "1000")
     queue.reply((LIST, watched.pid, 0, 0), bytes(LIST_REPLY.size))
     assert queue.tend() is None
-    send_waiting = gate._send_waiting
-    tries = []
+    in_line = gate._line.send
 
-    def send(block: bool) -> None:
-        tries.append(block)
-        if len(tries) == 1:  # others are faster
-            queue._queue.send(bytes(LIST_REPLY.size), False, other.pid)
-            raise sysv_ipc.BusyError
-        if len(tries) == 2:
-            for client in (watched, other):
-                client.kill()
-                client.wait()
-            queue.tend()
-        send_waiting(block)
+    def are_faster(messages: list[Message]) -> list[Message]:
+        queue._queue.send(bytes(LIST_REPLY.size), False, other.pid)
+        return messages
 
-    monkeypatch.setattr(gate, "_send_waiting", send)
+    def die(*arguments: Any) -> list[Message]:
+        for client in (watched, other):
+            client.kill()
+            client.wait()
+        queue.tend()
+        return in_line(*arguments)
+
+    monkeypatch.setattr(gate, "_send_what_fits", are_faster)
+    monkeypatch.setattr(gate._line, "send", die)
     queue._make_room()
     assert queue._queue.current_messages == 2
     queue.tend()
@@ -487,13 +505,13 @@ def test_who_floods_is_forgotten(queue: ServerQueue, gate: Gate, monkeypatch: py
     (Without the check of the range -5 is remembered too; without the deletion all are, for ever.)
     """
     for client in (os.getpid(), -5, 2**31 - 1):
-        for _ in range(gate_module.MAX_ASKED + 1):
+        for _ in range(crowd_module.MAX_ASKED + 1):
             queue._queue.send(reservation(client), False, RESERV)
     gate.make_room()
-    assert set(gate.flooding) == {os.getpid()}
-    monkeypatch.setattr(gate_module, "CALM", 0.0)
+    assert set(gate.crowd.flooding) == {os.getpid()}
+    monkeypatch.setattr(crowd_module, "CALM", 0.0)
     gate.make_room()
-    assert not gate.flooding
+    assert not gate.crowd.flooding
 
 
 def test_the_queue_is_removed_while_a_thread_waits_in_line(
@@ -503,10 +521,9 @@ def test_the_queue_is_removed_while_a_thread_waits_in_line(
     told: list[object] = []
     monkeypatch.setattr(threading, "excepthook", told.append)
     before = set(threading.enumerate())
-    gate._waiting.append((b"", os.getpid()))
     queue._queue.remove()
     with contextlib.suppress(sysv_ipc.ExistentialError):
-        gate._send_in_line()
+        gate._line.send([(b"", os.getpid())], gate._take_requests_out)
     helpers.eventually(lambda: set(threading.enumerate()) <= before, "the thread has ended")
     assert not told
 
@@ -526,22 +543,57 @@ def test_a_thread_that_has_just_ended_is_not_interrupted(
     monkeypatch.setattr(signal, "pthread_kill", late)
     for size in (8192, 8191, 1):
         queue._queue.send(bytes(size), False, UNKNOWN)
-    gate._waiting.append((b"no room!", os.getpid()))
-    gate._send_in_line()
+    message = (b"no room!", os.getpid())
+    assert gate._line.send([message], gate._take_requests_out) == [message]
     assert len(kills) > 1
+
+
+def test_a_message_that_gets_in_at_the_last_moment_is_in(
+    queue: ServerQueue, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread has had all its turns and is to be interrupted, when somebody reads and there is room.
+
+    It is known to be in, and not sent again. (With got_in looked at before the thread has ended, it is sent twice.)
+    """
+
+    def read(thread: int, number: int) -> None:
+        queue._queue.max_size = gate._limit
+        while gate.take(UNKNOWN):
+            pass
+
+    for size in (8192, 8191, 1):
+        queue._queue.send(bytes(size), False, UNKNOWN)
+    monkeypatch.setattr(signal, "pthread_kill", read)
+    assert gate._line.send([(b"no room!", os.getpid())], gate._take_requests_out) == []
+    assert gate.take(os.getpid()) == [(b"no room!", os.getpid())]
+
+
+def test_a_failure_leaves_nobody_in_line(queue: ServerQueue, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes wrong while a thread waits in line ends it too. (Without the `finally` it sends its message later.)"""
+    before = set(threading.enumerate())
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    for size in (8192, 8191, 1):
+        queue._queue.send(bytes(size), False, UNKNOWN)
+    monkeypatch.setattr(gate.crowd, "sort", fail)
+    with pytest.raises(MemoryError):
+        gate._line.send([(b"no room!", os.getpid())], gate._take_requests_out)
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_closed_gate_lets_nothing_in(queue: ServerQueue, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even an empty message, while what lay in the queue is sorted. (With a limit of 1 byte one gets in.)"""
-    sort, tries = gate._sort, []
+    sort, tries = gate.crowd.sort, []
 
-    def try_to_send(messages: Iterable[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
+    def try_to_send(messages: Iterable[Message]) -> list[Message]:
         with pytest.raises(sysv_ipc.BusyError):
             queue._queue.send(b"", False, UNKNOWN)
         tries.append(messages)
         return sort(messages)
 
-    monkeypatch.setattr(gate, "_sort", try_to_send)
+    monkeypatch.setattr(gate.crowd, "sort", try_to_send)
     gate.make_room()
     assert tries
 
@@ -618,13 +670,13 @@ def test_a_flood_seen_a_little_at_a_time(queue: ServerQueue, gate: Gate) -> None
     """
     request = (reservation(os.getpid()), RESERV)
     needed = (request[0][: NEEDED[RESERV].size], RESERV)
-    for _ in range(gate_module.MAX_ASKED):
-        gate._sort([request])
-        assert gate.aside(RESERV) == needed
-    assert not gate.floods(os.getpid())
-    gate._sort([request])
-    assert gate.aside(RESERV) == (WAKE_UP, RESERV)
-    assert gate.floods(os.getpid())
+    for _ in range(crowd_module.MAX_ASKED):
+        assert gate.crowd.sort([request]) == []
+        assert gate.shelf.take(RESERV) == needed
+    assert not gate.crowd.floods(os.getpid())
+    assert gate.crowd.sort([request]) == []
+    assert gate.shelf.take(RESERV) is None
+    assert gate.crowd.floods(os.getpid())
 
 
 def test_a_stale_reply_is_no_server() -> None:
@@ -637,28 +689,3 @@ def test_a_stale_reply_is_no_server() -> None:
     left.send(LIST_REPLY.pack(4321, bytes(TABLE_SIZE)), False, os.getpid())
     with ServerQueue(cast(Any, NO_SERVER), key, 0o600):
         pass
-
-
-def test_the_last_gets_in_as_the_gate_is_measured(
-    queue: ServerQueue, gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The thread in line notes that its last reply got in, just as the other measures how wide to open for it.
-
-    As two threads can that run at once, in an interpreter that lets them. (Without the lock of what they share:
-    IndexError, and the reply in hand is lost.)
-    """
-
-    class Waiting(deque[tuple[bytes, int]]):
-        def __len__(self) -> int:
-            length = super().__len__()
-            if noting.ident is None:
-                noting.start()
-                noting.join(0.2)
-            return length
-
-    noting = threading.Thread(target=gate._got_in)
-    monkeypatch.setattr(gate, "_waiting", Waiting([(bytes(LIST_REPLY.size), os.getpid())]))
-    gate._open(0)
-    assert queue._queue.max_size == LIST_REPLY.size
-    noting.join(helpers.DEADLINE)
-    assert not list(gate._waiting)

@@ -32,6 +32,8 @@ FLOODS: dict[str, list[tuple[int, str, int | str, int]]] = {
     "consultations without waiting": [(2, "spin", LIST, 8)],
     "both": [(3, "same", LIST, 8), (3, "same", RESERV, 16)],
     "large and unknown": [(8, "same", UNKNOWN, 8192)],
+    "middling and unknown": [(4, "same", LIST, 8), (4, "same", UNKNOWN, 1000)],
+    "a crowd of reservations": [(12, "same", RESERV, 16)],
     "too long": [(2, "same", LIST, 8192), (2, "same", RESERV, 8192)],
     "too short": [(1, "spin", LIST, 0), (1, "spin", RESERV, 3)],
     "to the server's own PID": [(2, "spin", "server", 1)],
@@ -126,7 +128,7 @@ def test_floods(
     """Programs that send as fast as they can, and never read: honest clients are answered all the same.
 
     Each run takes three of the floods, the soak all. (With make_room() doing nothing, with nobody
-    counted as flooding, with _wake_ups() returning none, or with _send_in_line() doing nothing, requests are lost.)
+    counted as flooding, or with wake_ups() returning none, requests are lost.)
     """
     names = sorted(FLOODS)[pick::3]
     floods([rng.choice(names)], server, queue_question, hostile, attack, clients, rng, ledger, 3)
@@ -363,7 +365,7 @@ def test_stopped_clients_get_their_answers_later(
     """Ten clients are stopped with unread replies: others are served meanwhile, and theirs are still there afterwards.
 
     Even though somebody fills up the rest of the queue. The server, idle with them in it, uses no processor time. (With
-    _sort() keeping no replies, the ten get nothing.)
+    Crowd.sort() keeping no replies, the ten get nothing.)
     """
     guichet = start(server, queue_question)
     before = {show: helpers.places_in_file(guichet.directory, show) for show in OWN_SHOWS}
@@ -416,7 +418,7 @@ def test_many_processes_that_never_read(
 ) -> None:
     """Sixty live processes ask and never read: more replies than the queue can hold; the others are still served.
 
-    (With _newest() dropping nothing, there is no room for anybody's reply.)
+    (With Crowd.newest() dropping nothing, there is no room for anybody's reply.)
     """
     guichet = start(server, queue_question)
     before = {show: helpers.places_in_file(guichet.directory, show) for show in OWN_SHOWS}

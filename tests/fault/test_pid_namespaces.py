@@ -153,7 +153,7 @@ def test_strangers_that_never_read(
 def test_a_flood_of_strangers(server: helpers.Servers, queue_question: str, c_programs: Path) -> None:
     """Requests in the name of one PID after another that does not exist, without a pause: the others are served.
 
-    (With the answers to strangers not limited to half of the queue, or their requests set aside without a limit, local
+    (With the answers to strangers not limited to half of the queue, or their requests shelved without a limit, local
     clients run into their deadline.)
     """
     guichet = start(server, queue_question)
