@@ -56,7 +56,7 @@ class Crowd:
 
     def look_anew(self) -> None:
         """Forget who is who: they come and go."""
-        self._kinds: dict[int, str] = {}  # client -> HERE, STRANGER or UNWANTED
+        self._met: dict[int, str] = {}  # client -> HERE, STRANGER or UNWANTED
         self._strangers_shelved = 0
         self.count_anew()
         for client in [client for client in self.flooding if not self.floods(client)]:
@@ -68,7 +68,7 @@ class Crowd:
 
     def clients(self) -> list[tuple[int, bool]]:
         """Return the clients met since look_anew(), and whether they exist here."""
-        return [(client, kind == HERE) for client, kind in self._kinds.items() if kind != UNWANTED]
+        return [(client, who == HERE) for client, who in self._met.items() if who != UNWANTED]
 
     def sort(self, messages: Iterable[Message]) -> list[Message]:
         """Put the requests that are worth keeping on the shelf, and return such replies, in order."""
@@ -81,15 +81,15 @@ class Crowd:
             if type_ in NEEDED and size >= NEEDED[type_].size:
                 request = type_, _PID.unpack_from(body)[0]
                 self._count(request)
-                if request not in shelved and self._shelve(body, *request):
+                keep = request not in shelved and self._shelve(body, *request)
+                if keep:
                     shelved.add(request)
-                    continue
-            elif type_ >= FIRST_PID and size in REPLY_SIZES and self._kind(type_) != UNWANTED:
-                older = replies.pop((size, type_), None)
+            elif type_ >= FIRST_PID and size in REPLY_SIZES and self._who_is(type_) != UNWANTED:
+                keep = replies.pop((size, type_), None) is None  # else it is the older one that goes
                 replies[size, type_] = (body, type_)
-                if older is None:
-                    continue
-            self._dropped.add()
+            else:
+                keep = False
+            self._dropped.add(not keep)
         return self._first_those_who_are_here(list(replies.values()))
 
     def newest(self, replies: list[Message], room: int | None = None) -> list[Message]:
@@ -107,25 +107,25 @@ class Crowd:
         client = request[1]
         if times > MAX_ASKED and FIRST_PID <= client <= LAST_PID:
             self.flooding[client] = time.monotonic()
-            self._kinds[client] = UNWANTED
+            self._met[client] = UNWANTED
 
     def _shelve(self, body: bytes, kind: int, client: int) -> bool:
-        who = self._kind(client)
+        who = self._who_is(client)
         if who == UNWANTED or (who == STRANGER and self._strangers_shelved >= STRANGERS):
             return False
         self._strangers_shelved += who == STRANGER
         return self._shelf.put(body, kind)
 
-    def _kind(self, client: int) -> str:
-        if client not in self._kinds:
+    def _who_is(self, client: int) -> str:
+        if client not in self._met:
             if not FIRST_PID <= client <= LAST_PID or self.floods(client):
-                self._kinds[client] = UNWANTED
+                self._met[client] = UNWANTED
             else:
-                self._kinds[client] = HERE if is_process(client) else STRANGER
-        return self._kinds[client]
+                self._met[client] = HERE if is_process(client) else STRANGER
+        return self._met[client]
 
     def _first_those_who_are_here(self, replies: list[Message]) -> list[Message]:
         # Who was seen to flood after its reply was has none to wait for. Strangers get what room is left of half.
-        here = [reply for reply in replies if self._kinds[reply[1]] == HERE]
-        strangers = [reply for reply in replies if self._kinds[reply[1]] == STRANGER]
+        here = [reply for reply in replies if self._met[reply[1]] == HERE]
+        strangers = [reply for reply in replies if self._met[reply[1]] == STRANGER]
         return [*here, *self.newest(strangers, self._room - size_of(here))]
