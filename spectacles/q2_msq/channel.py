@@ -272,8 +272,9 @@ class ServerQueue:
             now = time.monotonic()
             if now >= deadline or self.closing:
                 self._no_room_at = now
-                for stranger in [stranger for stranger, since in self._in_hand.items() if now - since > CALM]:
-                    self._in_hand.pop(stranger, None)  # its request has been given up
+                for stranger, since in self._in_hand.copy().items():  # threads reply meanwhile
+                    if now - since > CALM:  # its request has been given up
+                        self._in_hand.pop(stranger, None)
                 return False
             time.sleep(PAUSE)
         self._in_hand[client] = now

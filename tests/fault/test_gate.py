@@ -216,6 +216,25 @@ def test_strangers_in_hand(queue: ServerQueue) -> None:
     assert not queue._in_hand
 
 
+def test_strangers_answered_as_they_are_counted(queue: ServerQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads reply to strangers while the receiver goes through those in hand, to forget the requests given up.
+
+    (With the dictionary itself gone through: RuntimeError, and the server ends.)
+    """
+
+    class InHand(dict[int, float]):
+        def items(self) -> Any:
+            for item in super().items():
+                self.pop(STRANGE + 1, None)
+                yield item
+
+    monkeypatch.setattr(queue, "_in_hand", InHand({STRANGE + number: -60.0 for number in range(20)}))
+    queue._queue.send(LIST_REQUEST.pack(STRANGE), False, LIST)
+    queue._queue.send(LIST_REQUEST.pack(os.getpid()), False, LIST)
+    assert next(queue.requests(LIST)) == (LIST, os.getpid(), 0, 0)
+    assert not queue._in_hand
+
+
 @pytest.mark.parametrize("how", ["waits for requests", "stands still"])
 def test_not_taken_over(attack: Attack, how: str) -> None:
     """A queue whose server in C was stopped while it waited, or in whatever else it did: it is left as it is.
