@@ -88,6 +88,17 @@ def test_all_addresses_of_a_name(server: helpers.Servers, resolver: Path, given:
 
 
 @IPV6
+@pytest.mark.parametrize("both", [("0.0.0.0", "::"), ("::", "0.0.0.0")])
+def test_everybody_twice(server: helpers.Servers, resolver: Path, both: tuple[str, str]) -> None:
+    """The address "::" serves IPv4 too. (As it was, the port is taken, by us; --host * is both.)"""
+    guichet = server("q5_sockets", *NAME, env=env(resolver, *both))
+    _, port = guichet.address()
+    for host in ("127.0.0.1", "::1"):
+        assert client(port, "reserve", "0", "1", host=host).returncode == 0
+    assert " WARNING " not in guichet.output
+
+
+@IPV6
 @pytest.mark.parametrize("taken", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("ours", [True, False])
 def test_taken_on_one_of_two(server: helpers.Servers, resolver: Path, directory: Path, taken: str, ours: bool) -> None:

@@ -210,6 +210,8 @@ def _listen(server: Server, host: str, port: int) -> list[socket.socket]:
     for _, address in found if here else ():
         if address not in (known for _, known in here):
             log.warning("[INFO] %s : cette adresse n'est pas à cette machine, je sers sans elle", address[0])
+    if any(address[0] == "::" for _, address in here):  # of --host '*' too: it serves those of 0.0.0.0
+        here = [entry for entry in here if entry[1][0] != "0.0.0.0"]
     tries = TRIES if port == 0 else 1
     while True:
         tries -= 1
