@@ -19,7 +19,7 @@ import time
 from spectacles.common import log
 from spectacles.common.errors import HeldError, NoAnswerError, NoServerError, SpectaclesError, UsageError, reason
 from spectacles.common.limits import free_descriptors
-from spectacles.common.protocol import LIST, RESERV, TCP_REQUEST
+from spectacles.common.protocol import LIST, RESERV, TCP_REQUEST, TCP_RESERV_REPLY
 from spectacles.q5_sockets import tls
 
 TYPE_CHECKING = False
@@ -41,7 +41,9 @@ EVICTION_AGE = 1.0  # seconds without a request after which a connection may hav
 PAUSE = 0.05  # seconds before what failed for want of descriptors or threads is tried again
 SPARE = 8  # descriptors for what a server opens for a moment: listening sockets, a new log file
 TRIES = 20  # of free ports, until one is free on all addresses
-FRESH = 1.0  # seconds after connecting in which the end of the connection says something about why
+FRESH = 1.0  # seconds after connecting in which an end without any answer says something about why
+AT_ONCE = 0.2  # ...and an end before any request
+LAST_ACK_RECV = struct.Struct("@56xI")  # in struct tcp_info, linux/tcp.h: milliseconds since the last segment came
 TLS_ALERT = b"\x15\x03"  # how a server that expects TLS answers what is none
 BANNER = 256  # bytes read of what is no answer...
 QUOTED = 40  # ...and shown of it
@@ -412,7 +414,8 @@ class ClientConnection:
         self._socket: socket.socket | None = None
         self._peer: tuple[object, ...] = ("", 0)
         self._unasked = select.poll()
-        self._fresh_until = 0.0  # until then, what may be wrong when not even the first answer comes is a fair guess
+        self._connected_at = 0.0
+        self._answered = False  # if not even the first answer comes, what may be wrong is a fair guess
         self.connect()
 
     def __enter__(self) -> ClientConnection:
@@ -453,7 +456,8 @@ class ClientConnection:
                 self._socket, self._peer = candidate, address
                 self._unasked = select.poll()
                 self._unasked.register(candidate, select.POLLIN)
-                self._fresh_until = time.monotonic() + FRESH
+                self._connected_at = time.monotonic()
+                self._answered = False
                 return
             candidate.close()
         why = " ; ".join(dict.fromkeys(failures.values()))
@@ -487,7 +491,8 @@ class ClientConnection:
                 sent += self._socket.send(request[sent:])
             while len(reply) < reply_size:
                 self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
-                part = self._socket.recv(reply_size - len(reply))
+                # More than that, to see if there is more: an int for a bool, a long mtype in front.
+                part = self._socket.recv(reply_size - len(reply) + BANNER)
                 if not part:
                     break
                 reply += part
@@ -497,16 +502,21 @@ class ClientConnection:
             self._give_up(error, reply, reply_size)
         if len(reply) < reply_size:
             self._give_up(None, reply, reply_size)
-        self._fresh_until = 0.0
+        if len(reply) > reply_size:
+            raise self.strange(reply, reply_size)
+        self._answered = True
         return reply
 
-    def strange(self, reply: bytes) -> NoAnswerError:
-        """Return the error for a reply of the right size that is none, `reply`. The connection is closed."""
+    def strange(self, reply: bytes, size: int | None = None) -> NoAnswerError:
+        """Return the error for `reply`, which is none, or longer than `size` bytes. The connection is closed."""
         if self._socket is not None:
             with contextlib.suppress(OSError):  # a banner, say: the rest of the line is there already
                 self._socket.settimeout(0.0)
                 reply += self._socket.recv(BANNER)
         self.close()
+        if size is not None and not _is_of_another_protocol(reply):
+            what = "la table" if size > TCP_RESERV_REPLY.size else "un bool du C"
+            return NoAnswerError(f"réponse d'au moins {len(reply)} octets au lieu de {size} ({what})")
         return NoAnswerError(f"réponse incompréhensible : {_stranger(reply)}")
 
     def _check_silent(self, connection: socket.socket) -> None:
@@ -531,8 +541,9 @@ class ClientConnection:
         error: None at the end of the stream. reply: what came of an answer of `size` bytes; None: nothing was sent.
         """
         dead = _has_stopped(self._peer)
+        guess = "" if dead or self._answered else self._guess(asked=reply is not None)
         self.close()
-        if reply and (reply[:2] == TLS_ALERT or is_text(reply)):
+        if reply and _is_of_another_protocol(reply):
             raise NoAnswerError(f"réponse incompréhensible : {_stranger(reply)}")
         so_far = f" ({len(reply)} octet(s) d'une réponse de {size})" if reply else ""
         if isinstance(error, TimeoutError):
@@ -546,10 +557,24 @@ class ClientConnection:
                 text += so_far or (" en traitant la demande" if dead else " sans répondre")
             if dead:
                 text += " : il s'est arrêté"
-            elif not reply and time.monotonic() < self._fresh_until:
-                text += " : trop de clients ?" if self._tls is not None else " : trop de clients, ou TLS (--tls) ?"
+            elif not reply:
+                text += guess
         unread = reply is None or (error is not None and self._tls is not None and tls.was_refused(error))
         raise (NoServerError if unread else NoAnswerError)(text)
+
+    def _guess(self, *, asked: bool) -> str:
+        """Return what may have made the server end a connection without an answer, "" if nothing points to anything."""
+        age = time.monotonic() - self._connected_at
+        if asked:
+            tls_too = "" if self._tls is not None else ", ou TLS (--tls)"
+            return f" : trop de clients{tls_too} ?" if age < FRESH else ""
+        try:
+            # The end may have come long before this look: who says nothing for too long gets it too.
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256) if self._socket else b""
+            (since,) = LAST_ACK_RECV.unpack_from(info)
+        except (OSError, struct.error):
+            return ""
+        return " : trop de clients ?" if age - since / 1000 < AT_ONCE else ""
 
     def _is_end(self, error: OSError) -> bool:
         return isinstance(error, ConnectionError) if self._tls is None else tls.is_end(error)
@@ -590,6 +615,10 @@ def _is_served(address: tuple[object, ...]) -> bool:
 def is_text(data: bytes) -> bool:
     """Say whether `data` begins with letters: HTTP, SSH... A table begins with a number below 2**24, or nearly."""
     return len(data) >= 4 and all(0x20 <= byte < 0x7F for byte in data[:4])
+
+
+def _is_of_another_protocol(data: bytes) -> bool:
+    return data[:2] == TLS_ALERT or is_text(data)
 
 
 def _stranger(data: bytes) -> str:
