@@ -215,7 +215,7 @@ def test_no_answer_is_no_endless_wait(directory: Path) -> None:
 
 
 def test_list_takes_names_from_the_file_and_seats_from_the_server(server: helpers.Servers) -> None:
-    """FIDELITY, section 4: the names are the client's own reading; a file that changes shows, seats do not.
+    """The names are the client's own reading, as in the original; a file that changes shows, seats do not.
 
     The parent is stopped meanwhile: its housekeeping would put the file right.
     """

@@ -36,7 +36,7 @@ def refused(question: str, *options: str, code: int, cwd: Path | None = None) ->
 
 
 def test_processes_and_threads(server: helpers.Servers, question: str) -> None:
-    """FIDELITY section 4: what each question is there to show."""
+    """What each question is there to show: the column of README's table of the five questions."""
     guichet = server(question)
     forks = question in helpers.FORKING
     assert len(children(guichet.pid)) == (2 if forks else 0)

@@ -1,4 +1,4 @@
-"""A show, and the table of ten shows that every server keeps (FIDELITY, section 2).
+"""A show, and the table of ten shows that every server keeps, both with the bytes of the C structs (spectacles.h).
 
 The table is a buffer and a lock, both handed in. One class therefore serves processes (System V shared memory
 and a named semaphore), threads (a bytearray and a Lock), and an experiment that hands in a lock that does not lock.
