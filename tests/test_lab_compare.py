@@ -802,10 +802,10 @@ def test_a_file_that_is_no_run(tmp_path: Path, content: bytes, said: str) -> Non
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--against", "."], "spectacles compare : . : c'est un répertoire"),
-        (["--against", "absent"], "spectacles compare : absent : aucun fichier ou répertoire de ce nom"),
-        (["--against", ""], "spectacles compare : aucun fichier"),
-        (["--html", ""], "spectacles compare :  : impossible d'écrire là"),
+        (["--against", "."], "python -m spectacles compare : . : c'est un répertoire"),
+        (["--against", "absent"], "python -m spectacles compare : absent : aucun fichier ou répertoire de ce nom"),
+        (["--against", ""], "python -m spectacles compare : aucun fichier"),
+        (["--html", ""], "python -m spectacles compare :  : impossible d'écrire là"),
     ],
 )
 def test_a_file_is_named_once(tmp_path: Path, options: list[str], said: str) -> None:

@@ -96,7 +96,7 @@ def test_impossible_hosts(directory: Path, host: str, code: int) -> None:
     assert host in helpers.one_line(done)
     if code == 2:
         done = helpers.run(helpers.client_command("q5_sockets", "--host", host, "list"))
-        assert done.returncode == 3
+        assert done.returncode == (3 if host else 2)  # an empty one is nobody's name: a variable that was not set
         assert host in helpers.one_line(done)
 
 

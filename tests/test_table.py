@@ -304,7 +304,7 @@ def test_what_no_server_serves_is_mended(directory: Path, wrong: dict[str, objec
     refused = helpers.run(port)
     assert refused.returncode == 1
     line = helpers.one_line(refused)
-    advice = re.search(r"« spectacles (.*) --dir (\S+) »", line)
+    advice = re.search(r"« python -m spectacles (.*) --dir (\S+) »", line)
     assert advice, line
     assert advice[1].startswith(f"table set 0 {mend[0]} "), line
     assert advice[2] == str(directory)

@@ -65,9 +65,10 @@ def main(argv: list[str] | None = None) -> None:
             source = options.file if options.command == "import" else catalogue.default_path(options.dir)
             remarks: list[str] = []
             table = catalogue.load(source, remarks)
-            _create(directory.fd, path, table)
+            weaker = _create(directory.fd, path, table)
             print(*remarks, sep="\n", end="\n" * bool(remarks))
             _show(table, as_json=False)  # so that a wrong guess is seen at once
+            print(*(f"attention : {sentence}" for sentence in weaker), f"{path} : écrit", sep="\n")
             return
         store = storage.Store(directory.fd, path, lenient=True)
         try:
@@ -83,17 +84,15 @@ def main(argv: list[str] | None = None) -> None:
             store.close()
 
 
-def _create(directory_fd: int, path: str, table: bytes) -> None:
+def _create(directory_fd: int, path: str, table: bytes) -> list[str]:
+    """Write the table, and return which promises the file system does not keep."""
     try:
-        said = storage.create(directory_fd, table)
+        return storage.create(directory_fd, table)
     except OSError as error:
         raise SpectaclesError(
             f"{path} : {reason(error)} ; rien n'a été modifié (un programme l'a-t-il ouvert, le disque est-il"
             " plein ? sinon choisissez un --dir sur un disque local)"
         ) from error
-    print(f"{path} : écrit")
-    for sentence in said:
-        print(f"attention : {sentence}")
 
 
 def _foreign_server(directory: RunDirectory) -> str | None:
