@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import sysv_ipc
 
-from spectacles.common.directory import claim
+from spectacles.common.claims import claim
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, TCP_REQUEST
 from spectacles.lab.programs.process import ServerProcess
 from tests import helpers

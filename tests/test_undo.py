@@ -148,7 +148,7 @@ def test_fifos_that_cannot_be_made_again(monkeypatch: pytest.MonkeyPatch, direct
 @pytest.mark.parametrize("obstacle", ["logs", "spectacles.dat", "a name"])
 def test_a_start_that_fails_later(server: helpers.Servers, directory: Path, question: str, obstacle: str) -> None:
     """After the lock: the log, the table, a name or a port that is taken. Nothing of the try is left: no lock file, no
-    FIFO, no object. (With the lock file's removal taken out of RunDirectory, it stays.)
+    FIFO, no object. (With the lock file's removal taken out of LockFile, it stays.)
     """
     names, code = helpers.fresh_names(question) or ["--port", "0"], 1
     if obstacle == "a name":

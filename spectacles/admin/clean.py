@@ -19,9 +19,11 @@ import sysv_ipc
 
 from spectacles.common import addresses, cli, invocation, storage
 from spectacles.common.addresses import c_key
-from spectacles.common.directory import RunDirectory, claim, process_exists
+from spectacles.common.claims import claim
+from spectacles.common.directory import RunDirectory
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, HeldError, SpectaclesError, reason
 from spectacles.common.lifecycle import program
+from spectacles.common.processes import process_exists
 from spectacles.q1_pipes.channel import NAMES as FIFO_NAMES
 from spectacles.q1_pipes.channel import has_server
 from spectacles.q2_msq.takeover import claim_queue, live_user
@@ -57,12 +59,12 @@ def main(argv: list[str] | None = None) -> int:
     with RunDirectory(options.dir) as directory:
         ours = set()
         for what, given in (("key", options.key), ("shm-key", options.shm_key), ("sem-name", options.sem_name)):
-            noted = directory.objects.get(what, set())
+            noted = directory.lock.objects.get(what, set())
             for name in sorted(noted | ({hex(given) if isinstance(given, int) else given} - {None})):
                 ours.add((what, name))
                 outcome = _deal_with(what, name, noted=name in noted, named=name not in noted)
                 if outcome in (None, REMOVED):
-                    directory.remove(what, name)
+                    directory.lock.remove(what, name)
                 outcomes.append(outcome)
         outcomes += [_deal_with(what, name) for what, name in _derived(options.dir) if (what, name) not in ours]
         served = has_server(directory.fd)  # one in C locks no directory

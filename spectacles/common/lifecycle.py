@@ -15,10 +15,12 @@ import sys
 import traceback
 
 from spectacles.common import addresses, host, invocation, log, storage
-from spectacles.common.directory import OBJECTS, RunDirectory, claim
+from spectacles.common.claims import claim
+from spectacles.common.directory import RunDirectory
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SpectaclesError, UsageError, reason
 from spectacles.common.host import interrupt as interrupt
 from spectacles.common.limits import need_descriptors
+from spectacles.common.lockfile import OBJECTS
 from spectacles.common.naming import show_as, shown_as
 from spectacles.common.text import printable
 
@@ -91,8 +93,8 @@ class Server:
             self.enter(self.directory)
             if "shm_key" in self.options:
                 addresses.resolve(self.options)
-            self._before = {what: set(names) for what, names in self.directory.objects.items()}
-            self.directory.write_holder(self.name)
+            self._before = {what: set(names) for what, names in self.directory.lock.objects.items()}
+            self.directory.lock.write_holder(self.name)
             self._undo.callback(show_as, shown_as())
             show_as(self.name)
             self._catch_signals()
@@ -132,7 +134,7 @@ class Server:
         self._undo.callback(claim(f"{what} {value}").close)
         self._claimed.append((what, str(value)))
         if what in OBJECTS:
-            self.directory.add(what, str(value))
+            self.directory.lock.add(what, str(value))
             self._undo.callback(self._removed, what, str(value))
 
     def run(self, channel: Channel, workers: Workers) -> None:
@@ -196,7 +198,7 @@ class Server:
     def _removed(self, what: str, name: str) -> None:
         # What a dead server left was only replaced, and then removed, if this one came to serve.
         if self._served or name not in self._before.get(what, ()):
-            self.directory.remove(what, name)
+            self.directory.lock.remove(what, name)
 
     def _catch_signals(self) -> None:
         self._wakeup_fd, wakeup_write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

@@ -28,8 +28,8 @@ import termios
 import time
 
 from spectacles.common import log
-from spectacles.common.directory import server_of
 from spectacles.common.errors import HeldError, NoAnswerError, NoServerError, SpectaclesError, reason
+from spectacles.common.lockfile import server_of
 from spectacles.common.protocol import LIST, PIPE_BOOL, PIPE_INT, RESERV
 from spectacles.common.storage import set_mode
 

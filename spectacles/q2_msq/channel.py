@@ -26,10 +26,10 @@ import sysv_ipc
 
 from spectacles.common import log
 from spectacles.common.addresses import c_key
-from spectacles.common.directory import process_exists, process_runs
 from spectacles.common.errors import NoAnswerError, NoServerError, SpectaclesError, reason
 from spectacles.common.lifecycle import interrupt
 from spectacles.common.limits import kernel_limit
+from spectacles.common.processes import process_exists, process_runs
 from spectacles.common.protocol import (
     FIRST_PID,
     LAST_PID,
@@ -122,7 +122,7 @@ class ServerQueue:
 
     def __init__(self, server: Server, key: int, mode: int) -> None:
         # Noted by a server that was killed: then only one that claims its queues can have made this one.
-        ours = hex(key) in server.directory.objects.get("key", ())
+        ours = hex(key) in server.directory.lock.objects.get("key", ())
         server.claim("key", hex(key))
         self._key = key
         self.closing = False

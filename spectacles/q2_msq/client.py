@@ -13,9 +13,9 @@ import struct
 import sys
 
 from spectacles.common import cli, menu
-from spectacles.common.directory import server_of
 from spectacles.common.errors import NoAnswerError
 from spectacles.common.lifecycle import program
+from spectacles.common.lockfile import server_of
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, RESERV, RESERV_REPLY, RESERV_REQUEST
 from spectacles.common.spectacle import REFUSED, Spectacle, unpack_table
 from spectacles.q2_msq.channel import ClientQueue

@@ -18,8 +18,8 @@ import time
 import sysv_ipc
 
 from spectacles.common import log
-from spectacles.common.directory import process_exists, process_state
 from spectacles.common.errors import HeldError, reason
+from spectacles.common.processes import process_exists, process_state
 from spectacles.common.protocol import FIRST_PID, LIST, LIST_REQUEST
 
 ANSWER_TIMEOUT = 0.1  # seconds in which a live server would have answered, or taken something out...

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from spectacles.common.directory import claim
+from spectacles.common.claims import claim
 from spectacles.lab.programs.process import ServerError
 from tests import helpers
 from tests.fault.ledger import Ledger
