@@ -80,7 +80,7 @@ def test_all_questions(tmp_path: Path) -> None:
     "broken",
     [
         # It acknowledges and takes nothing.
-        "from spectacles.common.spectacle import SpectacleTable as T\nT.reserve = lambda self, show, seats: 0\n",
+        "from spectacles.common.table import SpectacleTable as T\nT.reserve = lambda self, show, seats: 0\n",
         # It takes, and never saves; nor does housekeeping, which would, as it finds what was never written.
         "from spectacles.common.storage import Store\nStore.write = lambda self, offset, record: 1\n"
         "Store.look = lambda self: self.table.snapshot()\n",

@@ -18,11 +18,11 @@ from spectacles.common.spectacle import (
     REFUSED,
     TABLE_SIZE,
     Spectacle,
-    SpectacleTable,
     encode_text,
     pack_table,
     unpack_table,
 )
+from spectacles.common.table import SpectacleTable
 
 INTS = st.integers(-INT_MAX - 1, INT_MAX)
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=80)

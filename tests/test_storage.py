@@ -24,8 +24,8 @@ from spectacles.common.spectacle import (
     RECORD_SIZE,
     REFUSED,
     TABLE_SIZE,
-    SpectacleTable,
 )
+from spectacles.common.table import SpectacleTable
 from tests import helpers
 
 SAMPLE = load(default_path("/nowhere"))

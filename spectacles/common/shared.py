@@ -16,7 +16,8 @@ import sysv_ipc
 from spectacles.common import addresses, log
 from spectacles.common.addresses import c_key
 from spectacles.common.errors import HeldError, SpectaclesError, reason
-from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
+from spectacles.common.spectacle import TABLE_SIZE
+from spectacles.common.table import SpectacleTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

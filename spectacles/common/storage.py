@@ -25,7 +25,30 @@ from spectacles.common.spectacle import check_table as check_table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from spectacles.common.spectacle import SpectacleTable
+    from collections.abc import Callable
+    from typing import Protocol
+
+    class Table(Protocol):
+        """What the file is to hold, and who sees to it: table.SpectacleTable."""
+
+        def tend(self) -> None:
+            """Make the file hold the table, whatever somebody else has done to it. Housekeeping."""
+
+        def settle(self) -> None:
+            """Put right what workers may have left. None is left."""
+
+        def finish(self) -> str | None:
+            """tend() a last time, and return why the file does not hold the table, if so."""
+
+        def snapshot(self) -> bytes:
+            """Return the 720 bytes of the table."""
+
+        def left(self) -> str:
+            """Return the seats left, in words."""
+
+        def if_at_rest(self, action: Callable[[], None]) -> None:
+            """Run action() with the table's lock held, or not at all if somebody holds it."""
+
 
 FILE_NAME = "spectacles.dat"
 TEMPORARY_NAME = f".{FILE_NAME}.nouveau"
@@ -202,7 +225,7 @@ class Store:
 
     def __init__(self, directory_fd: int, path: str, *, fsync: bool = True, lenient: bool = False) -> None:
         self.path = path
-        self.table: SpectacleTable | None = None  # what the file is to hold
+        self.table: Table | None = None  # what the file is to hold
         self._directory = directory_fd
         self._fsync = fsync
         self._lock = allocate_lock()

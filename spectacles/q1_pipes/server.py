@@ -29,7 +29,7 @@ from spectacles.q1_pipes.channel import ServerPipes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spectacles.common.protocol import Request
-    from spectacles.common.spectacle import SpectacleTable
+    from spectacles.common.table import SpectacleTable
 
 
 def answer(table: SpectacleTable, request: Request) -> bytes:

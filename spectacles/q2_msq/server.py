@@ -31,7 +31,7 @@ from spectacles.q2_msq.channel import ServerQueue
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spectacles.common.protocol import Request
-    from spectacles.common.spectacle import SpectacleTable
+    from spectacles.common.table import SpectacleTable
 
 
 def answer(table: SpectacleTable, request: Request) -> bytes:

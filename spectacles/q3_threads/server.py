@@ -26,7 +26,8 @@ from threading import Lock
 from spectacles.common import cli, log
 from spectacles.common.lifecycle import Server, command, program
 from spectacles.common.protocol import LIST, LIST_REPLY, RESERV, RESERV_REPLY
-from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
+from spectacles.common.spectacle import TABLE_SIZE
+from spectacles.common.table import SpectacleTable
 from spectacles.common.threads import Threads
 from spectacles.q2_msq.channel import ServerQueue
 

@@ -32,7 +32,8 @@ from spectacles.common.detached import DetachedThreads
 from spectacles.common.lifecycle import Server, command, program
 from spectacles.common.processors import share_one_processor
 from spectacles.common.protocol import LIST, LIST_REPLY, RESERV_REPLY
-from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
+from spectacles.common.spectacle import TABLE_SIZE
+from spectacles.common.table import SpectacleTable
 from spectacles.common.threads import Threads
 from spectacles.q2_msq.channel import ANY, ServerQueue
 

@@ -31,7 +31,8 @@ from spectacles.common import cli, log
 from spectacles.common.detached import DetachedThreads
 from spectacles.common.lifecycle import Server, command, program
 from spectacles.common.protocol import LIST, TCP_RESERV_REPLY
-from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
+from spectacles.common.spectacle import TABLE_SIZE
+from spectacles.common.table import SpectacleTable
 from spectacles.common.threads import Threads
 from spectacles.q5_sockets.channel import Connection, Listener
 

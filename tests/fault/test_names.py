@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from spectacles.common import storage
-from spectacles.common.spectacle import SpectacleTable, unpack_table
+from spectacles.common.spectacle import unpack_table
+from spectacles.common.table import SpectacleTable
 from spectacles.lab.programs.process import ServerProcess, children
 from tests import helpers
 from tests.fault import campaign

@@ -18,7 +18,8 @@ import sysv_ipc
 
 from spectacles.common import log, storage
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST
-from spectacles.common.spectacle import INT_MAX, TABLE_SIZE, Spectacle, SpectacleTable, pack_table
+from spectacles.common.spectacle import INT_MAX, TABLE_SIZE, Spectacle, pack_table
+from spectacles.common.table import SpectacleTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -23,7 +23,8 @@ from spectacles.common import addresses, cli, storage
 from spectacles.common.lifecycle import program
 from spectacles.common.processors import share_one_processor
 from spectacles.common.protocol import LIST, LIST_REPLY, LIST_REQUEST, PIPE_INT, TCP_REQUEST
-from spectacles.common.spectacle import TABLE_SIZE, SpectacleTable
+from spectacles.common.spectacle import TABLE_SIZE
+from spectacles.common.table import SpectacleTable
 from spectacles.lab.programs.process import QUESTIONS, READY
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import contextlib
 import sys
 import time
 
-from spectacles.common.spectacle import SpectacleTable
+from spectacles.common.table import SpectacleTable
 from spectacles.q4_thread_per_request import server
 
 WINDOW = 0.0005  # seconds between looking at the seats and taking them: long enough for others to look too
