@@ -4,7 +4,8 @@
 |------|----------------------------------------------------|-----------------------------------------|
 | 0    | stopped on request (SIGINT, SIGTERM, SIGHUP)       | done                                    |
 | 1    | cannot serve: bad file, no rights, repeated deaths | refused: not enough seats, no such show |
-| 2    | wrong usage                                        | wrong usage                             |
+|      | directory gone; table not in its file at the end   |                                         |
+| 2    | wrong usage; main() in another thread              | the same                                |
 | 3    | another server holds the directory, key or port    | no server, no answer, or nobody to tell |
 | 130  |                                                    | Ctrl-C                                  |
 """
