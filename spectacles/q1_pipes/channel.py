@@ -177,14 +177,16 @@ class ServerPipes:
     def _turn(self) -> Iterator[None]:
         """Keep new clients from sweeping, also while the caller works on the request. Blocks while one sweeps."""
         fd = self._fds[PIPES[RESERV][0][0]]
-        # Where FIFOs know no locks, a new client may sweep away an answer of the one that came before it.
-        with contextlib.suppress(OSError):
+        try:
             fcntl.flock(fd, fcntl.LOCK_EX)
+        except OSError:
+            # No locks on FIFOs here: a new client may sweep away an answer of the one that came before it.
+            yield
+            return
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):
-                fcntl.flock(fd, fcntl.LOCK_UN)
+            fcntl.flock(fd, fcntl.LOCK_UN)
 
     def _drop(self, kind: int) -> None:
         for name in PIPES[kind][0]:
