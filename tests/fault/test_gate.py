@@ -46,7 +46,7 @@ Message = tuple[bytes, int]
 Attack = Callable[..., "subprocess.Popen[str]"]
 UNKNOWN = 9_999_999  # a type above every PID, that nobody ever asks for
 STRANGE = 2**22 - 1000  # no process has such a PID, with the usual pid_max
-NO_SERVER = SimpleNamespace(claim=lambda *_: None, directory=SimpleNamespace(objects={}))
+NO_SERVER = SimpleNamespace(claim=lambda *_: None, directory=SimpleNamespace(lock=SimpleNamespace(objects={})))
 
 
 @pytest.fixture
