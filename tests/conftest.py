@@ -65,7 +65,10 @@ def _nothing_left(_nothing_left_at_the_end: None) -> Iterator[None]:
     """Fail a test that has left a kernel object or a process; remove it, so that the next one starts clean."""
     objects, processes = helpers.own_objects(), helpers.own_processes()
     yield
-    _check(objects, processes)
+    try:
+        _check(objects, processes)
+    finally:
+        helpers.forget_directories()
 
 
 @pytest.fixture(params=QUESTIONS)

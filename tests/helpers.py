@@ -77,6 +77,15 @@ def register_directory(path: str | Path) -> None:
         _derived_semaphores.update((f"spectacles-{key:x}", f"spectacles-c-{key:08x}"))
 
 
+def forget_directories() -> None:
+    """Answer no more for names derived from directories: a stranger's may have one of them, by chance, 16 bits of it.
+
+    At the end of each test: of the hundreds of directories of a run, one is soon some other server's by its key.
+    """
+    _derived_keys.clear()
+    _derived_semaphores.clear()
+
+
 def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that was free a moment ago."""
     import socket
