@@ -1,0 +1,1 @@
+"""Tests of what lets one see: looks into the kernel, the live view."""
