@@ -131,6 +131,7 @@ AT_FDCWD = -100
 F_SETLKW, F_OFD_SETLKW = 7, 38
 P_ALL, P_PID = 0, 1
 FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_WAIT_BITSET, FUTEX_LOCK_PI2 = 0, 6, 9, 13
+MOST_SIGNALS, SIGNAL_FRAME = 64, 8192  # the frame: bytes, with room for the largest set of registers
 FUTEX_COMMAND = 0x7F  # without FUTEX_PRIVATE_FLAG and FUTEX_CLOCK_REALTIME
 FUTEX_PRIVATE = 0x80
 MOST_EVENTS = 64  # descriptors of one poll, select or epoll that are looked at
@@ -151,6 +152,19 @@ def parse(data: bytes) -> tuple[int, tuple[int, ...]] | None:
     if len(words) < 7 or words[0].startswith(b"-"):
         return None
     return int(words[0]), tuple(int(word, 16) for word in words[1:7])
+
+
+def enters_handler(data: bytes) -> bool:
+    """Say whether a stopped task stands at the entry of a signal handler, by the contents of /proc/PID/syscall.
+
+    The number is then still that of the call that the signal has interrupted, but the registers hold the arguments of
+    the handler: a signal, and two addresses right here on the stack.
+    """
+    words = data.split()
+    if len(words) < 8:
+        return False
+    number, information, context, *_, stack = (int(word, 16) for word in words[1:8])
+    return 0 < number <= MOST_SIGNALS and all(0 <= word - stack < SIGNAL_FRAME for word in (information, context))
 
 
 def waits_of(call: str, arguments: tuple[int, ...], hole: Peephole) -> tuple[Wait, ...]:

@@ -39,10 +39,15 @@ class Decoded(NamedTuple):
 
 
 def table_of(data: bytes) -> tuple[Show, ...] | None:
-    """Return the shows in bytes that begin with a table, None if they do not; an empty table is not recognised."""
+    """Return the shows in bytes that begin with a table, None if they do not; an empty table is not recognised.
+
+    Bytes that are something else may pass for ids and numbers, but not with a title for each.
+    """
     if len(data) < TABLE_SIZE or check_table(data[:TABLE_SIZE]) is not None:
         return None
     shows = unpack_table(data[:TABLE_SIZE])
+    if not all(show.nom and show.nom.isprintable() for _, show in shows):
+        return None
     return tuple(Show(slot, show.id, show.nom, show.places) for slot, show in shows) or None
 
 

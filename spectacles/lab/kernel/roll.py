@@ -178,13 +178,14 @@ class Roll:
 
     def _called(self, task: Task, path: str, hole: Peephole, before: Task | None) -> Task:
         try:
-            parsed = calls.parse(read(f"{path}/syscall", 300))
+            data = read(f"{path}/syscall", 300)
         except OSError as error:
             place = None
             with contextlib.suppress(OSError):
                 place = read(f"{path}/wchan", 100).decode("ascii", "replace").strip("\0\n0 ") or None
             return replace(task, refused=why(error), place=place)
-        if parsed is None:
+        parsed = calls.parse(data)
+        if parsed is None or (task.state in "Tt" and calls.enters_handler(data)):
             return task
         with contextlib.suppress(OSError):
             # Asleep when its state was read, asleep when its call was, and not given a processor from before the one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from typing import TYPE_CHECKING
 
 from spectacles.common.log import printable
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from spectacles.lab.kernel.findings import Graph
     from spectacles.lab.kernel.model import Edge, Message, Object, Process, Task, Wait
+
+LOWEST_PID = 300  # of an ordinary process, once PIDs have gone round: the kernel keeps those below
 
 STATES = {
     "R": "calcule",
@@ -78,7 +81,8 @@ def name(thing: Object) -> str:
         case Socket() if thing.state == "LISTEN":
             return f"port {thing.local.rpartition(':')[2]}"
         case Socket():
-            return f"connexion {thing.remote}"
+            host, _, port = thing.remote.rpartition(":")
+            return f"connexion {port if host == thing.local.rpartition(':')[0] else thing.remote}"
         case Lock():
             kinds = {"mutex": "verrou", "semaphore": "sémaphore", "condition": "condition"}
             return f"{kinds.get(thing.kind, 'verrou interne')} {printable(thing.name)}"
@@ -108,8 +112,10 @@ def waiting(task: Task, objects: Mapping[str, Object]) -> str:
     if task.refused and not task.waits:
         place = f" dans {task.place}" if task.place else ""
         return f"attend{place} (refusé : {task.refused})"
+    if not task.waits and not task.call:
+        return STATES.get(task.state, task.state)
     if not task.waits:
-        said = f"dans {task.call}" if task.call else STATES.get(task.state, task.state)
+        said = f"dans {task.call}"
     else:
         said = wait_text(task.waits[0], task, objects)
     return f"{STATES['T']} ; {said}" if task.stopped else said
@@ -196,6 +202,8 @@ def message(found: Message) -> str:
             answer = "acceptée" if fields["ack"] else "refusée"
             return f"type {found.type} : réponse, {answer}, au client {found.type}{dead}"
     whom = f", pour le processus {found.addressee}{dead} ?" if found.addressee else ""
+    if not found.addressee and found.alive is False and found.type >= LOWEST_PID:
+        whom = ", personne n'a ce PID"
     return f"type {found.type} : {found.size} octet(s){whom} {preview(found.data)}"
 
 
@@ -208,6 +216,16 @@ def preview(data: bytes, most: int = 24) -> str:
     if text and all(32 <= byte < 127 for byte in text):
         return f"« {text.decode()} »" + (" …" if len(data) > most else "")
     return head[:12].hex(" ") + (" …" if len(data) > 12 else "")
+
+
+def integers(data: bytes, most: int = 10) -> str:
+    """Return bytes as C ints if each is a small one, and not all are zero; else as preview() does."""
+    numbers = [number for (number,) in struct.iter_unpack("<i", data[: len(data) // 4 * 4])]
+    if not any(numbers) or any(abs(number) >= 1_000_000 for number in numbers):
+        return preview(data)
+    while numbers[-1] == 0:
+        numbers.pop()
+    return ", ".join(str(number) for number in numbers[:most]) + (", …" if len(numbers) > most else "")
 
 
 def dump(data: bytes) -> list[str]:
@@ -230,8 +248,8 @@ def who(graph: Graph, task: Task) -> str:
 
 def own_name(process: Process, task: Task) -> str:
     """Return ", NAME" for a task whose name is not just its program's."""
-    program = os.path.basename(process.command[0])[:15] if process.command else ""
-    return f", {printable(task.name)}" if task.name not in (program, process.title[:15]) else ""
+    programs = {os.path.basename(word)[:15] for word in process.command[:3]} | {process.title[:15]}
+    return f", {printable(task.name)}" if task.name not in programs else ""
 
 
 def several(graph: Graph, tids: Iterable[int]) -> str:

@@ -1,0 +1,191 @@
+"""`spectacles watch`: what lies in the kernel and who waits for whom, live, for a projector; or once, for a pipe.
+
+`rows` makes lines of a look and knows no terminal, `screen` is the terminal, `command` a program on a terminal of its
+own, `live` the loop between them. The screen is written here, in two hundred lines, and not with Textual or rich.live:
+a frame is thirty lines of which one or two change, and what a projector needs beyond that (a key, a window that changes
+its size, Ctrl-Z) is the terminal's own. docs/see.md has the figures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+
+from spectacles.common import cli
+from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_NO_SERVER, NoServerError, UsageError
+from spectacles.common.lifecycle import program
+from spectacles.lab.kernel import Look, Looker
+from spectacles.lab.process import QUESTIONS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+    from spectacles.lab.watch.command import Command
+
+WIDTH = 110  # columns of text in a pipe, which has none of its own
+SETTLE = 0.3  # seconds after which a second look tells what has stood still since the first
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
+        prog="spectacles watch",
+        description="Montre en direct qui attend quoi, et ce que contient chaque objet du noyau, sans rien y toucher.",
+        usage="spectacles watch [options] [RÉPERTOIRE | Q]\n"
+        "        spectacles watch [options] --pid PID\n"
+        "        spectacles watch [options] -- COMMANDE ...",
+        epilog="exemples : spectacles watch 2                       le serveur de la question 2, ses clients\n"
+        "           spectacles watch /tmp/guichet            le serveur de ce répertoire\n"
+        "           spectacles watch --pid 1234              un processus et ses enfants\n"
+        "           spectacles watch -- ./serveur 5 10       un programme, lancé par watch\n"
+        "           spectacles watch 2 --once | less         un regard, en texte\n"
+        "touches : q quitter, espace figer, s un regard, ↑ ↓ Entrée un objet en entier, ? aide.\n"
+        "code de sortie : 0 fini (avec --once : rien d'anormal), 1 une alarme (avec --once), 2 usage,\n"
+        "3 rien à regarder (avec --once), 130 Ctrl-C ; avec une commande : le sien, 128 + n si le signal n l'a tuée.",
+    )
+    parser.add_argument("what", nargs="?", metavar="RÉPERTOIRE | Q", help="répertoire de travail, ou question 1 à 5")
+    cli.add_directory(parser)
+    parser.add_argument(
+        "--pid", type=cli.integer(1, 1 << 22), action="append", metavar="PID", help="un processus et ses enfants"
+    )
+    parser.add_argument(
+        "--key",
+        type=_key,
+        action="append",
+        default=[],
+        metavar="CLEF",
+        help="un objet de plus : clef System V, ou /NOM",
+    )
+    parser.add_argument("--once", action="store_true", help="un regard, en texte")
+    parser.add_argument("--json", action="store_true", help="un regard par ligne, pour les machines (docs/see.md)")
+    parser.add_argument(
+        "--interval", type=cli.seconds, default=0.25, metavar="SECONDES", help="entre deux regards (0.25)"
+    )
+    return parser
+
+
+def _key(text: str) -> int | str:
+    return text if text.startswith("/") and len(text) > 1 else cli.integer(1, 0xFFFFFFFF)(text)
+
+
+@program
+def main(argv: list[str] | None = None) -> int:
+    """Look until `q`, or once. The exit code is described by --help."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command: list[str] = []
+    if "--" in arguments:
+        place = arguments.index("--")
+        arguments, command = arguments[:place], arguments[place + 1 :]
+        if not command:
+            raise UsageError("quelle commande, après « -- » ?")
+    options = _parser().parse_args(arguments)
+    where, question = _target(options, command)
+    if command:
+        if options.once or options.json:
+            raise UsageError("--once et --json regardent ce qui tourne déjà : sans commande")
+        return _live(options, None, question, command)
+    if options.once or options.json:
+        return _print(options, where, question)
+    return _live(options, where, question, [])
+
+
+def _target(options: Namespace, command: Sequence[str]) -> tuple[str | None, str]:
+    """Return the run directory to look at, None for none, and the question asked for, "" for any."""
+    given = [name for name, value in (("un processus", options.pid), ("une commande", command)) if value]
+    if options.what is not None:
+        given.insert(0, f"« {options.what} »")
+    if len(given) > 1:
+        raise UsageError(f"{' et '.join(given)} : un seul à la fois")
+    if options.pid or command:
+        return None, ""
+    wanted = (options.what or "").lower().removeprefix("q")
+    question = next((name for name in QUESTIONS if wanted and wanted in (name[1], name[1:])), "")
+    where = options.dir if question or options.what is None else options.what
+    if options.what is None and options.key and not os.path.isdir(where):
+        return None, ""
+    return os.path.abspath(where), question
+
+
+def _looker(options: Namespace, where: str | None, pids: Sequence[int]) -> Looker:
+    return Looker(pids=pids, directory=where, keys=options.key)
+
+
+def _heading(looker: Looker, question: str, options: Namespace, command: Sequence[str]) -> str:
+    from spectacles.lab.watch import rows
+
+    parts = ["spectacles watch"]
+    directory = looker.directory
+    if directory is not None:
+        served = directory.question or question
+        parts += [served] if served else []
+        parts.append(rows.short(directory.path))
+    elif command:
+        parts.append(" ".join(command))
+    elif options.pid:
+        parts.append("PID " + ", ".join(str(pid) for pid in options.pid))
+    return " · ".join(parts)
+
+
+def _print(options: Namespace, where: str | None, question: str) -> int:
+    """Print one look as text, or looks as JSON until Ctrl-C."""
+    if where is not None and not os.path.isdir(where):
+        raise NoServerError(f"{where} : aucun répertoire de ce nom")
+    with contextlib.closing(_looker(options, where, options.pid or ())) as looker:
+        picture = looker.look()
+        if any(task.since is not None and not task.exact for task in picture.tasks.values()) or picture.findings:
+            time.sleep(SETTLE)  # what goes wrong must go on being wrong
+            picture = looker.look()
+        if options.json:
+            while True:
+                print(json.dumps(picture.to_json(), ensure_ascii=True), flush=True)
+                if options.once:
+                    break
+                time.sleep(options.interval)
+                picture = looker.look()
+        else:
+            from spectacles.lab.watch import rows
+
+            width = shutil.get_terminal_size((WIDTH, 24)).columns
+            print(rows.text(picture, _heading(looker, question, options, ()), width))
+        return _code(picture)
+
+
+def _code(picture: Look) -> int:
+    if not picture.processes and not picture.objects:
+        return EXIT_NO_SERVER
+    return EXIT_FAILED if any(finding.level == "alarm" for finding in picture.findings) else EXIT_DONE
+
+
+def _live(options: Namespace, where: str | None, question: str, command: Sequence[str]) -> int:
+    from spectacles.lab.watch.live import PANE, Live
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
+        raise UsageError("l'écran demande un terminal ; pour un tube ou un fichier : --once ou --json")
+    from spectacles.lab.watch.command import Command
+    from spectacles.lab.watch.screen import Screen
+
+    with contextlib.ExitStack() as stack:
+        started: Command | None = None
+        pids = list(options.pid or ())
+        if command:
+            size = os.get_terminal_size(sys.stdout.fileno())
+            started = stack.enter_context(Command(command, size.columns, PANE - 1))
+            pids.append(started.process.pid)
+        looker = stack.enter_context(contextlib.closing(_looker(options, where, pids)))
+        if looker.directory is not None:
+            looker.directory.update()
+        live = Live(looker, _heading(looker, question, options, command), options.interval, started)
+        try:
+            with Screen() as screen:
+                code = live.run(screen)
+        except EOFError:  # the window was closed
+            return EXIT_DONE
+        if started is not None and code is not None:
+            print("\n".join(list(started.lines)).rstrip())
+            return code
+    return EXIT_DONE
