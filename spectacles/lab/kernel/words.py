@@ -114,10 +114,7 @@ def waiting(task: Task, objects: Mapping[str, Object]) -> str:
         return f"attend{place} (refusé : {task.refused})"
     if not task.waits and not task.call:
         return STATES.get(task.state, task.state)
-    if not task.waits:
-        said = f"dans {task.call}"
-    else:
-        said = wait_text(task.waits[0], task, objects)
+    said = wait_text(task.waits[0], task, objects) if task.waits else f"dans {task.call}"
     return f"{STATES['T']} ; {said}" if task.stopped else said
 
 

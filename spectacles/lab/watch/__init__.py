@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import sys
 import time
 
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 
     from spectacles.lab.watch.command import Command
 
-WIDTH = 110  # columns of text in a pipe, which has none of its own
-SETTLE = 0.3  # seconds after which a second look tells what has stood still since the first
+SETTLE = 0.3  # seconds, more than findings.SETTLED and than between two rounds of housekeeping of our servers
 
 
 def _parser() -> cli.Parser:
@@ -137,8 +135,8 @@ def _print(options: Namespace, where: str | None, question: str) -> int:
         raise NoServerError(f"{where} : aucun répertoire de ce nom")
     with contextlib.closing(_looker(options, where, options.pid or ())) as looker:
         picture = looker.look()
-        if any(task.since is not None and not task.exact for task in picture.tasks.values()) or picture.findings:
-            time.sleep(SETTLE)  # what goes wrong must go on being wrong
+        if any((task.since or 0.0) < SETTLE for task in picture.tasks.values()):
+            time.sleep(SETTLE)  # a wait counts as one once it lasts
             picture = looker.look()
         if options.json:
             while True:
@@ -150,8 +148,7 @@ def _print(options: Namespace, where: str | None, question: str) -> int:
         else:
             from spectacles.lab.watch import rows
 
-            width = shutil.get_terminal_size((WIDTH, 24)).columns
-            print(rows.text(picture, _heading(looker, question, options, ()), width))
+            print(rows.text(picture, _heading(looker, question, options, ())))
         return _code(picture)
 
 

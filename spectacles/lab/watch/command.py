@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 KEPT = 1000  # lines of output
-GRACE = 2.0  # seconds to end after the terminal was taken away
+GRACE = 1.0  # seconds to end after the terminal was taken away
 _SEQUENCE = re.compile(rb"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][0-9A-Z]|[=>NOc78])")
 
 

@@ -185,7 +185,8 @@ class Live:
 
     def _lists(self, picture: Look, width: int, room: int) -> list[Line]:
         now = time.monotonic()
-        tasks, things = rows.tasks(picture, width), rows.objects(picture, width)
+        columns = rows.Columns.fitting(width)
+        tasks, things = rows.tasks(picture, columns), rows.objects(picture, columns)
         if not picture.processes:
             tasks.append(Row("nobody", [("  personne encore : j'attends", "faint")]))
         if self._picture is picture:

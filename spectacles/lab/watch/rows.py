@@ -22,12 +22,13 @@ from spectacles.lab.kernel.model import (
     SemaphoreSet,
     Socket,
 )
+from spectacles.lab.watch.screen import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from spectacles.lab.kernel import Look
-    from spectacles.lab.kernel.model import Finding, Object, Process, Show, Task
+    from spectacles.lab.kernel.model import Object, Process, Show, Task
     from spectacles.lab.watch.screen import Line
 
 MANY = 6  # threads of one process that do the same are shown as one line
@@ -85,19 +86,28 @@ def _plural(number: int, one: str, many: str | None = None) -> str:
 # Tasks
 
 
-def tasks(look: Look, width: int) -> list[Row]:
+@dataclass(frozen=True)
+class Columns:
+    """Widths of the columns of both lists, in characters."""
+
+    who: int
+    waits: int
+    since: int
+    processor: int
+    name: int
+
+    @classmethod
+    def fitting(cls, width: int) -> Columns:
+        """Return those for a screen of `width` columns."""
+        who, since, processor, name = (28, 8, 8, 24) if width >= 96 else (20, 7, 7, 20)
+        return cls(who, width - who - since - processor - 3, since, processor, name)
+
+
+def tasks(look: Look, columns: Columns) -> list[Row]:
     """Return a line for every task: who, what it waits for, since when, processor time."""
-    who, since, processor = (28, 8, 8) if width >= 96 else (20, 7, 7)
-    middle = width - who - since - processor - 3
-    found = [
-        Row(
-            "tasks",
-            [
-                (pad("QUI", who) + " " + pad("ATTEND", middle) + " ", "heading"),
-                ("DEPUIS".rjust(since) + " " + "CALCUL".rjust(processor), "heading"),
-            ],
-        )
-    ]
+    heading = f"{pad('QUI', columns.who)} {pad('ATTEND', columns.waits)} "
+    heading += f"{'DEPUIS'.rjust(columns.since)} {'CALCUL'.rjust(columns.processor)}"
+    found = [Row("tasks", [(heading, "heading")])]
     bad = {tid for finding in look.findings if finding.level == "alarm" for tid in finding.tasks}
     for process in _families(look.processes):
         for group in _groups(process, look):
@@ -119,9 +129,9 @@ def tasks(look: Look, width: int) -> list[Row]:
                 Row(
                     f"task {first.tid}",
                     [
-                        (pad(_name(process, group), who) + " ", ""),
-                        (pad(said, middle), style),
-                        (" " + ago.rjust(since) + " " + spent.rjust(processor), "faint"),
+                        (pad(_name(process, group), columns.who) + " ", ""),
+                        (pad(said, columns.waits), style),
+                        (f" {ago.rjust(columns.since)} {spent.rjust(columns.processor)}", "faint"),
                     ],
                     f"{len(group)} {said}",
                     first.waits[0].target if first.waits else None,
@@ -180,13 +190,12 @@ def seats(shows: Sequence[Show], other: Sequence[Show] | None = None) -> Line:
     return line
 
 
-def objects(look: Look, width: int, *, everything: bool = False) -> list[Row]:
+def objects(look: Look, columns: Columns, *, everything: bool = False) -> list[Row]:
     """Return a line, or a few, for every object. everything: without leaving out what is of little use to see."""
-    name = 24 if width >= 96 else 20
     bad = {id_ for finding in look.findings if finding.level == "alarm" for id_ in finding.objects}
     memory = next((t for t in look.objects.values() if isinstance(t, Memory) and t.table), None)
     waited = {wait.target for task in look.tasks.values() for wait in task.waits}
-    found = [Row("objects", [(pad("QUOI", name) + " " + pad("CE QU'IL Y A", width - name - 1), "heading")])]
+    found = [Row("objects", [(f"{pad('QUOI', columns.name)} CE QU'IL Y A", "heading")])]
     order = (Queue, MessageQueue, Pipe, Socket, Lock, Semaphore, SemaphoreSet, Memory, File)
     shown = sorted(look.objects.values(), key=lambda t: (order.index(type(t)), *_rank(t)))
     for thing in shown:
@@ -195,7 +204,7 @@ def objects(look: Look, width: int, *, everything: bool = False) -> list[Row]:
         line = _content(thing, look, memory)
         style = "alarm" if thing.id in bad else ""
         said = "".join(text for text, _ in line)
-        found.append(Row(thing.id, [(pad(words.name(thing), name), style), (" ", ""), *line], said, thing.id))
+        found.append(Row(thing.id, [(pad(words.name(thing), columns.name), style), (" ", ""), *line], said, thing.id))
         if isinstance(thing, Queue):
             found += _messages(thing, len(thing.messages) if everything else MOST_MESSAGES)
     return found
@@ -518,21 +527,21 @@ def _all(pids: Sequence[int]) -> str:
     return ", ".join(str(pid) for pid in pids) or "personne que l'on voie"
 
 
-def text(look: Look, heading: str, width: int) -> str:
-    """Return a look as text for a pipe or a file: everything, without colours."""
+def text(look: Look, heading: str) -> str:
+    """Return a look as text for a pipe or a file: without colours, and nothing is cut off."""
+    who = [_name(process, group) for process in look.processes for group in _groups(process, look)]
+    waits = [words.waiting(task, look.objects) for task in look.tasks.values()]
+    names = [words.name(thing) for thing in look.objects.values()]
+    who_width, waits_width, name_width = (max(map(cell_len, [*texts, " " * 6])) for texts in (who, waits, names))
+    columns = Columns(who_width, waits_width, 8, 8, name_width)
     parts: list[Line] = [[(heading, "")], []]
-    parts += [row.line for row in findings(look, width)]
-    if look.findings:
-        parts.append([])
-    parts += [row.line for row in tasks(look, width)] + [[]] + [row.line for row in objects(look, width)]
+    levels = {"alarm": "ALARME", "warning": "ATTENTION"}
+    parts += [[(f"{levels[finding.level]}  {finding.text}", "")] for finding in look.findings]
+    parts += [[], *(row.line for row in tasks(look, columns))]
+    parts += [[], *(row.line for row in objects(look, columns, everything=True))]
     if look.refused:
         parts += [[], *([(f"refusé : {line}", "")] for line in look.refused)]
-    return "\n".join("".join(text for text, _ in line).rstrip() for line in parts)
-
-
-def finding_alarm(found: Sequence[Finding]) -> bool:
-    """Say whether something is certainly wrong."""
-    return any(finding.level == "alarm" for finding in found)
+    return "\n".join(clean("".join(text for text, _ in line)).rstrip() for line in parts)
 
 
 def short(path: str) -> str:

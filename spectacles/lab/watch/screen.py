@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import sys
@@ -54,6 +55,7 @@ KEYS = {
     b"\x7f": "backspace",
     b"\x08": "backspace",
 }
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _BY_LENGTH = sorted(KEYS, key=len, reverse=True)
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[2J"  # the alternate screen, no cursor
 _LEAVE = "\x1b[0m\x1b[?25h\x1b[?1049l"
@@ -64,11 +66,17 @@ def colours() -> bool:
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") not in ("dumb", "vt100", "vt220")
 
 
+def clean(text: str) -> str:
+    """Return text without what could move the cursor or turn the writing round: names are a stranger's."""
+    return _CONTROLS.sub("·", text)
+
+
 def cut(line: Line, width: int) -> Line:
     """Return the line cut to `width` columns, with … where something was cut off."""
     found: Line = []
     left = width
-    for text, style in line:
+    for raw, style in line:
+        text = clean(raw)
         size = cell_len(text)
         if size > left:
             found.append((set_cell_size(text, max(left - 1, 0)) + "…" * (left > 0), style))
@@ -76,11 +84,6 @@ def cut(line: Line, width: int) -> Line:
         found.append((text, style))
         left -= size
     return found
-
-
-def plain(line: Line) -> str:
-    """Return the text of a line."""
-    return "".join(text for text, _ in line).rstrip()
 
 
 def keys(data: bytes) -> list[str]:

@@ -1,0 +1,92 @@
+"""What looks cost those who are looked at.
+
+`make soak SOAK="-s tests/see/test_cost.py"` prints the figures of docs/see.md.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spectacles.lab.process import ServerProcess
+from spectacles.lab.workload import SHOWS, Crowd, Workload, answered
+from tests import helpers
+
+LOOKS = 10_000
+CLIENTS = 4
+ROUNDS = 15
+LOOK = """if True:
+    import contextlib, sys, time
+    from spectacles.lab.kernel import Looker
+    directory, number, pause = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    with contextlib.closing(Looker(directory=directory)) as looker:
+        cost, most, sleep = 0.0, 0, time.sleep
+        for _ in range(number):
+            picture = looker.look()
+            cost += picture.cost
+            most = max(most, len(picture.tasks))
+            sleep(pause)
+    print(cost / number * 1000, most)
+"""
+
+
+def _looker(directory: Path, number: int, pause: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", LOOK, str(directory), str(number), str(pause)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def _round(guichet: ServerProcess, work: Workload, clients: int) -> tuple[int, dict[int, int]]:
+    """Let clients ask for a while; return how many requests were answered, and the seats sold by show."""
+    with Crowd(guichet, work, clients, 0) as crowd:
+        crowd.start()
+        crowd.wait()
+        notes = crowd.notes()
+    assert [note.problem for note in notes if note.problem] == []
+    sold: dict[int, int] = {}
+    for note in notes:
+        for show, seats in note.sold.items():
+            sold[show] = sold.get(show, 0) + seats
+    return answered(notes), sold
+
+
+@pytest.mark.soak
+def test_ten_thousand_looks(server: helpers.Servers, directory: Path, question: str) -> None:
+    """As fast as they come, beside clients that ask without a pause: every answer comes, every seat is accounted for.
+
+    And at four looks a second, as `watch` does, the clients get as many answers as without, but for less than 5 %.
+    """
+    work = Workload(duration=1.0, fsync=False)
+    work.fill(directory)
+    clients = 1 if question == "q1_pipes" else CLIENTS
+    guichet = server(question, "--no-fsync", "--log-level", "warning", directory=directory)
+    requests, sold = 0, dict.fromkeys(range(len(SHOWS)), 0)
+
+    def add(result: tuple[int, dict[int, int]]) -> int:
+        nonlocal requests
+        requests += result[0]
+        for show, seats in result[1].items():
+            sold[show] += seats
+        return result[0]
+
+    with _looker(directory, LOOKS, 0.0) as looker:
+        while looker.poll() is None:
+            add(_round(guichet, work, clients))
+        cost, most = looker.communicate()[0].split()
+    beside: list[int] = []
+    without: list[int] = []
+    for _ in range(ROUNDS):
+        without.append(add(_round(guichet, work, clients)))
+        with _looker(directory, 1000, 0.25) as looker:
+            beside.append(add(_round(guichet, work, clients)))
+            looker.kill()
+    left = {show: helpers.places_in_file(directory, show) for show in sold}
+    assert left == {show: SHOWS[show] - seats for show, seats in sold.items()}
+    share = statistics.median(beside) / statistics.median(without)
+    print(
+        f"\n{question:<22} {LOOKS} looks of {float(cost):.1f} ms at {most} tasks, {requests} requests, none lost; "
+        f"at four looks a second {share * 100 - 100:+.1f} % requests"
+    )
