@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -17,9 +18,11 @@ from typing import Any, TypeVar
 
 import pytest
 
+from spectacles.common.errors import SpectaclesError
 from spectacles.common.protocol import LIST_REPLY, LIST_REQUEST, RESERV_REPLY, RESERV_REQUEST, TCP_REQUEST
 from spectacles.common.spectacle import Spectacle, pack_table
 from spectacles.lab.kernel import Look, Looker, calls, look, sockets
+from spectacles.lab.kernel.inside import InsideLooker
 from spectacles.lab.kernel.model import (
     VERSION,
     File,
@@ -565,6 +568,59 @@ def test_json_says_everything(server: helpers.Servers, question: str) -> None:
     assert [process["pid"] for process in data["processes"]] == [process.pid for process in picture.processes]
     assert {thing["id"] for thing in data["objects"]} == set(picture.objects)
     assert {thing["class"] for thing in data["objects"]} == {type(thing).__name__ for thing in picture.objects.values()}
+
+
+# Worlds
+
+
+def test_inside_a_world() -> None:
+    """From within its namespaces: its queue, which does not exist outside, and its own PIDs. Refused in one line.
+
+    (Without setns(2) there is no process 1 of that name, and no queue.)
+    """
+    unshare = ["unshare", "--user", "--map-root-user", "--ipc", "--pid", "--fork", "--mount", "--mount-proc", "--net"]
+    if shutil.which("unshare") is None or helpers.run([*unshare, "true"]).returncode != 0:
+        pytest.skip("no namespaces for this user here")
+    code = """if True:
+        import ctypes, os, struct
+        libc = ctypes.CDLL(None)
+        queue = libc.msgget(1234, 0o1600)
+        libc.msgsnd(queue, struct.pack("li4x", 1, os.getpid()), 8, 0)
+        print(os.getpid(), flush=True)
+        libc.msgrcv(queue, ctypes.create_string_buffer(99), 8, ctypes.c_long(77), 0)
+    """
+    with helpers.background([*unshare, sys.executable, "-c", code]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"1\n"
+        (pid,) = (int(path.name) for path in Path("/proc").glob("[0-9]*") if parent_of(path) == process.pid)
+        outside = look(pids=[pid])
+        assert any("un autre espace IPC" in line for line in outside.refused)
+        with InsideLooker(pid) as looker:
+            for _ in range(2):
+                picture = looker.look()
+            queue = the(picture, Queue)
+            assert (queue.key, [message.addressee for message in queue.messages]) == (1234, [1])
+            assert queue.messages[0].alive
+            helpers.eventually(lambda: blocked(looker.look(), 1, "msgrcv"), "process 1 waits")
+            os.kill(pid, signal.SIGKILL)
+            process.wait(helpers.DEADLINE)
+            with pytest.raises(SpectaclesError, match="n'existe plus"):
+                look_for_ever(looker)
+    with pytest.raises(SpectaclesError, match="espaces de noms"):
+        InsideLooker(pid)
+
+
+def look_for_ever(looker: InsideLooker) -> None:
+    """Take looks until that is impossible."""
+    for _ in range(1000):
+        looker.look()
+
+
+def parent_of(path: Path) -> int:
+    """Return the parent's PID, 0 when the process has gone."""
+    with contextlib.suppress(OSError, IndexError):
+        return int((path / "stat").read_text().rpartition(")")[2].split()[1])
+    return 0
 
 
 # Numbers of system calls
