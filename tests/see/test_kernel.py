@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ import pytest
 from spectacles.common.errors import SpectaclesError
 from spectacles.common.protocol import LIST_REPLY, LIST_REQUEST, RESERV_REPLY, RESERV_REQUEST, TCP_REQUEST
 from spectacles.common.spectacle import Spectacle, pack_table
-from spectacles.lab.kernel import Look, Looker, calls, look, sockets
+from spectacles.lab.kernel import Look, Looker, calls, look, proc, roll, sockets
 from spectacles.lab.kernel.inside import InsideLooker
 from spectacles.lab.kernel.model import (
     VERSION,
@@ -571,6 +572,29 @@ def test_another_user_is_refused_what_he_may_not_see(server: helpers.Servers) ->
     done = helpers.run([sys.executable, "-B", "-c", code])
     assert done.returncode == 0, done
     assert done.stdout.count("refusé : processus d'un autre utilisateur") == 3
+
+
+def test_why_yama_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what would help: to be started by `watch`, or to be root."""
+    monkeypatch.setattr(proc, "read", lambda path, size=0: b"1\n")
+    text = proc.why(PermissionError(errno.EPERM, "?"))
+    assert "Yama, ptrace_scope 1" in text
+    assert "depuis watch" in text
+
+
+def test_a_pid_that_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has the number now is not who was asked for. (Without Looker._started he is shown in his place.)"""
+    with python("input()") as process, contextlib.closing(Looker(pids=[process.pid])) as looker:
+        assert [found.pid for found in looker.look().processes] == [process.pid]
+        true = proc.stat_of
+
+        def younger(path: str) -> proc.Stat:
+            found = true(path)
+            return found._replace(started=found.started + 1) if f"/{process.pid}" in path else found
+
+        monkeypatch.setattr(roll, "stat_of", younger)
+        assert looker.look().processes == ()
+        assert looker.look().processes == ()
 
 
 def test_what_vanishes_is_no_error() -> None:

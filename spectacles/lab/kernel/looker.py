@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROTATION = 10  # other processes whose descriptors are looked through in one look, besides the young ones
 CALLS = 400  # other processes whose present call is looked at in one look
+MOST_SOCKETS = 20_000  # of other processes that are remembered
 MOST_THREADS = 16  # of another process that are looked at in search of users
 
 
@@ -61,6 +62,7 @@ class Looker:
         self._collector = Collector(self._roll)
         self._members: set[int] = set()
         self._users: set[int] = set()
+        self._started: dict[int, int] = {}  # PID -> when it started, for those followed: a PID may be used again
         self._used = Wanted()
         self._rotation: list[int] = []
         self._sockets: dict[str, int] = {}  # id -> PID of a process outside that has it
@@ -112,8 +114,14 @@ class Looker:
         roots = set(self.roots)
         if self.directory is not None and self.directory.holder in self._roll.table:
             roots.add(self.directory.holder)
-        self._members = self._roll.tree(roots | self._members)  # those that a parent's death has set free stay
-        self._users = {pid for pid in self._users if pid in self._roll.table} - self._members
+        table = self._roll.table
+        others = {pid for pid, started in self._started.items() if pid in table and table[pid].started != started}
+        # Those that a parent's death has set free stay.
+        self._members = self._roll.tree((roots | self._members) - others)
+        self._users = {pid for pid in self._users - others if pid in table} - self._members
+        self._started = {pid: self._started.get(pid, table[pid].started) for pid in (*self._members, *self._users)} | {
+            pid: self._started[pid] for pid in self.roots & others
+        }
 
     def _processes(self) -> list[Process]:
         found = []
@@ -246,6 +254,8 @@ class Looker:
                     self._has_open(pid, set())
             found |= {self._sockets[id_] for id_ in missing & self._sockets.keys()}
             self._not_found = wanted - self._sockets.keys()
+            if len(self._sockets) > MOST_SOCKETS:
+                self._sockets = {id_: pid for id_, pid in self._sockets.items() if id_ in wanted}
         found -= self._members | self._users
         self._users |= found
         return bool(found)

@@ -146,6 +146,10 @@ class Roll:
                 found = stat_of(path)
             except OSError:
                 continue
+            if tid == pid and found.started != self.table[pid].started:  # the PID was given to another meanwhile
+                self._forget(pid)
+                self.table[pid] = found
+                return ()
             old = self._seen.get(tid)
             ran = ran or old is None or old.task.switches != switches or not old.task.call
             read_.append((tid, found, found.processor if processor is None else processor, switches))

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 MANY = 6  # threads of one process that do the same are shown as one line
 IDLE = ("event", "sleep", "signal", "child", "join")  # waits that are seldom what one looks for
-MOST_MESSAGES = 4  # of a queue, in the list of objects
+MOST_MESSAGES = 4  # of a queue, in the list of objects...
+MANY_MESSAGES = 10_000  # ...and in text: all that were copied
 FRESH = 1.2  # seconds for which a change stands out
 
 
@@ -190,8 +191,8 @@ def seats(shows: Sequence[Show], other: Sequence[Show] | None = None) -> Line:
     return line
 
 
-def objects(look: Look, columns: Columns, *, everything: bool = False) -> list[Row]:
-    """Return a line, or a few, for every object. everything: without leaving out what is of little use to see."""
+def objects(look: Look, columns: Columns, most: int = MOST_MESSAGES) -> list[Row]:
+    """Return a line for every object that is of use to see, and for the `most` first messages of each queue."""
     bad = {id_ for finding in look.findings if finding.level == "alarm" for id_ in finding.objects}
     memory = next((t for t in look.objects.values() if isinstance(t, Memory) and t.table), None)
     waited = {wait.target for task in look.tasks.values() for wait in task.waits}
@@ -199,14 +200,14 @@ def objects(look: Look, columns: Columns, *, everything: bool = False) -> list[R
     order = (Queue, MessageQueue, Pipe, Socket, Lock, Semaphore, SemaphoreSet, Memory, File)
     shown = sorted(look.objects.values(), key=lambda t: (order.index(type(t)), *_rank(t)))
     for thing in shown:
-        if not everything and _dull(thing, look, waited):
+        if _dull(thing, look, waited):
             continue
         line = _content(thing, look, memory)
         style = "alarm" if thing.id in bad else ""
         said = "".join(text for text, _ in line)
         found.append(Row(thing.id, [(pad(words.name(thing), columns.name), style), (" ", ""), *line], said, thing.id))
         if isinstance(thing, Queue):
-            found += _messages(thing, len(thing.messages) if everything else MOST_MESSAGES)
+            found += _messages(thing, most)
     return found
 
 
@@ -536,9 +537,10 @@ def text(look: Look, heading: str) -> str:
     columns = Columns(who_width, waits_width, 8, 8, name_width)
     parts: list[Line] = [[(heading, "")], []]
     levels = {"alarm": "ALARME", "warning": "ATTENTION"}
-    parts += [[(f"{levels[finding.level]}  {finding.text}", "")] for finding in look.findings]
-    parts += [[], *(row.line for row in tasks(look, columns))]
-    parts += [[], *(row.line for row in objects(look, columns, everything=True))]
+    for finding in look.findings:
+        parts += [[(f"{levels[finding.level]}  {finding.text}", "")], []]
+    parts += [*(row.line for row in tasks(look, columns))]
+    parts += [[], *(row.line for row in objects(look, columns, MANY_MESSAGES))]
     if look.refused:
         parts += [[], *([(f"refusé : {line}", "")] for line in look.refused)]
     return "\n".join(clean("".join(text for text, _ in line)).rstrip() for line in parts)
