@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -271,7 +272,11 @@ def test_hostile_names(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "tube\x1b[2J\n\u202e")
     code = "import os,sys; fd=os.open(sys.argv[1],os.O_RDWR); print(1,flush=True); input()"
     command = ["evil\x1b[2J\u202e", "-c", code, str(tmp_path / "tube\x1b[2J\n\u202e")]
-    with subprocess.Popen(command, executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(
+            subprocess.Popen(command, executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        )
+        stack.callback(process.kill)
         assert process.stdout is not None
         process.stdout.readline()
         helpers.freeze([process.pid])
@@ -284,7 +289,6 @@ def test_hostile_names(tmp_path: Path) -> None:
             terminal.type("q")
             assert terminal.end() == 0
         assert "\x1b" not in watch(tmp_path, "--once").stdout
-        process.kill()
 
 
 # Pure functions
