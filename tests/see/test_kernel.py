@@ -340,17 +340,21 @@ def test_a_semaphore_taken_by_the_dead(stuck: Stuck) -> None:
 
 
 def test_a_semaphore_that_its_own_waiter_has_taken(stuck: Stuck) -> None:
-    """System V: it may be a signal, consumed and waited for again. (Without the exception in Graph it is a circle.)"""
+    """System V: it may be a signal, consumed and waited for again by a thread that another one joins.
+
+    (Without the exception in Graph._set_edge it is a circle.)
+    """
     key = helpers.fresh_key()
     pid = stuck("signal-semaphore", key)
-    picture = until(lambda picture: (picture.tasks[pid].since or 0) > 0.5, pids=[pid])
+    picture = until(lambda p: len(p.tasks) == 2 and all((t.since or 0) > 0.5 for t in p.tasks.values()), pids=[pid])
+    assert {task.waits[0].kind for task in picture.tasks.values()} == {"join", "semaphore"}
     assert the(picture, SemaphoreSet).members[0].last == pid
     assert picture.findings == ()
     helpers.remove_objects({f"sem {key:#x}"})
 
 
 def test_two_that_wait_for_each_other_through_fifos(tmp_path: Path) -> None:
-    """Anybody else may open and write them: no deadlock. (Without `closed` in stuck() it is called one.)"""
+    """Anybody else may open and write them: no deadlock. (With their edges `closed` it is called one.)"""
     code = """if True:
         import os, sys
         os.open(sys.argv[1], os.O_RDWR); fd = os.open(sys.argv[2], os.O_RDWR); print(1, flush=True); os.read(fd, 1)

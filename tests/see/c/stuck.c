@@ -79,14 +79,15 @@ static void two_semaphores(key_t key) {
     semop(id, &other, 1);
 }
 
-/* Consumes a signal and waits for the next. */
-static void signal_semaphore(key_t key) {
-    int id = semget(key, 1, IPC_CREAT | 0600);
+/* A thread that consumes a signal and waits for the next. */
+static void *signal_semaphore(void *key) {
+    int id = semget(*(key_t *)key, 1, IPC_CREAT | 0600);
     struct sembuf take = {0, -1, 0};
     semctl(id, 0, SETVAL, 1);
     semop(id, &take, 1);
     ready();
     semop(id, &take, 1);
+    return NULL;
 }
 
 static void dead_semaphore(key_t key) {
@@ -154,7 +155,9 @@ int main(int argc, char **argv) {
     } else if (!strcmp(mode, "dead-semaphore")) {
         dead_semaphore((key_t)strtol(argument, NULL, 0));
     } else if (!strcmp(mode, "signal-semaphore")) {
-        signal_semaphore((key_t)strtol(argument, NULL, 0));
+        key_t key = (key_t)strtol(argument, NULL, 0);
+        pthread_create(&threads[0], NULL, signal_semaphore, &key);
+        pthread_join(threads[0], NULL);
     } else if (!strcmp(mode, "named-semaphore")) { /* the second sem_wait of one that forgot its sem_post */
         sem_t *semaphore = sem_open(argument, O_CREAT, 0600, 1);
         sem_wait(semaphore);
