@@ -68,7 +68,8 @@ def test_ten_thousand_looks(server: helpers.Servers, directory: Path, question: 
     """As fast as they come, beside clients that ask without a pause: every answer comes, every seat is accounted for.
 
     And what a request costs server and client together, without looks and with four a second, as `watch` takes them:
-    in processor time, which other programs on the machine change less than the number of answers.
+    in processor time, round by round, which other programs on the machine change less than the number of answers.
+    Printed are the median and the quartiles of the rounds.
     """
     work = Workload(duration=1.0, fsync=False)
     work.fill(directory)
@@ -87,16 +88,14 @@ def test_ten_thousand_looks(server: helpers.Servers, directory: Path, question: 
         while looker.poll() is None:
             add(_round(guichet, work, clients))
         cost, most = looker.communicate()[0].split()
-    beside: list[float] = []
-    without: list[float] = []
+    costs, ratios = [], []
     for _ in range(ROUNDS):
-        without.append(add(_round(guichet, work, clients)))
+        costs.append(add(_round(guichet, work, clients)))
         with _looker(directory, 1000, 0.25) as looker:
-            beside.append(add(_round(guichet, work, clients)))
+            ratios.append(add(_round(guichet, work, clients)) / costs[-1])
             looker.kill()
     left = {show: helpers.places_in_file(directory, show) for show in sold}
     assert left == {show: SHOWS[show] - seats for show, seats in sold.items()}
-    cheap, dear = statistics.median(without), statistics.median(beside)
+    low, middle, high = (f"{(ratio - 1) * 100:+.1f}" for ratio in statistics.quantiles(ratios, n=4))
     print(f"\n{question:<22} {LOOKS} looks of {float(cost):.1f} ms at {most} tasks, {requests} requests, none lost")
-    more = f"{dear / cheap * 100 - 100:+.1f} %"
-    print(f"{'':<22} a request: {cheap:.1f} us of processor, beside four looks a second {dear:.1f} us ({more})")
+    print(f"{'':<22} a request: {statistics.median(costs):.1f} us; beside looks {middle} % ({low} to {high})")

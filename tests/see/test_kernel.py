@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from spectacles.common import addresses
 from spectacles.common.errors import SpectaclesError
 from spectacles.common.protocol import LIST_REPLY, LIST_REQUEST, RESERV_REPLY, RESERV_REQUEST, TCP_REQUEST
 from spectacles.common.spectacle import Spectacle, pack_table
@@ -255,6 +256,17 @@ def test_a_lock_that_nobody_will_give_back(stuck: Stuck) -> None:
     (finding,) = [finding for finding in picture.findings if finding.kind == "lost-lock"]
     assert finding.level == "warning"
     assert "personne d'autre ne l'a" in finding.text
+    os.unlink(f"/dev/shm/sem.{name[1:]}")
+
+
+def test_the_lock_of_the_table_that_nobody_will_give_back(directory: Path, stuck: Stuck) -> None:
+    """An alarm, since the name says that it is a lock: defect 10. (Without Semaphore.service it is a warning.)"""
+    name = addresses.semaphore_name(str(directory))
+    pid = stuck("named-semaphore", name)
+    picture = until(lambda picture: found(picture, "lost-lock"), directory=str(directory), pids=[pid])
+    (finding,) = [finding for finding in picture.findings if finding.kind == "lost-lock"]
+    assert (finding.level, finding.tasks) == ("alarm", (pid,))
+    assert "pris par un mort, ou jamais rendu" in finding.text
     os.unlink(f"/dev/shm/sem.{name[1:]}")
 
 
