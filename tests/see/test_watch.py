@@ -243,17 +243,20 @@ def test_a_command_is_watched_and_ends_with_its_code() -> None:
         assert "ruojnob" in terminal.raw.rpartition("\x1b[?1049l")[2]  # what it has said stays to be read
 
 
-def test_a_command_ends_with_watch(tmp_path: Path) -> None:
-    """Also one that ignores SIGHUP and SIGTERM, and its children. (Without Command.__exit__ both stay.)"""
-    code = """if True:
+@pytest.mark.parametrize("who", ["both", "child"])
+def test_a_command_ends_with_watch(who: str) -> None:
+    """Also one that ignores SIGHUP and SIGTERM, and such a child. (Without Command.__exit__ both stay.)"""
+    code = f"""if True:
         import os, signal, time
-        for number in (signal.SIGHUP, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
-        os.fork(); print(os.getpid(), "là", flush=True)
+        child = os.fork() == 0
+        if {who == "both"} or child:
+            for number in (signal.SIGHUP, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
+        print(os.getpid(), "là", flush=True)
         while True: time.sleep(1)
     """
     with Terminal("--", sys.executable, "-c", code) as terminal:
-        terminal.until(lambda screen: screen.count("là") == 2)
-        pids = [int(pid) for pid in re.findall(r"(\d+) là", terminal.screen)]
+        terminal.until(lambda screen: len(re.findall(r"^\d+ là", screen, re.MULTILINE)) == 2)
+        pids = [int(pid) for pid in re.findall(r"^(\d+) là", terminal.screen, re.MULTILINE)]
         terminal.type("q")
         assert terminal.end() == 0
     helpers.eventually(lambda: all(helpers.is_gone(pid) for pid in pids), "both ended")

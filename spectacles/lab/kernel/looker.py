@@ -95,7 +95,7 @@ class Looker:
             things = self._objects(processes)
         graph = findings.Graph(processes, things, self._collector.locks)
         self._roll.prune()
-        self._collector.pids.update(self._roll.table)
+        self._collector.pids.update(process.pid for process in processes)
         self._first = False
         return Look(
             taken,

@@ -77,22 +77,29 @@ class Directory:
             self.keys = {addresses.directory_key(self.path, n) for n in (addresses.PROJECT_MSQ, addresses.PROJECT_SHM)}
             key = addresses.directory_key(self.path, addresses.PROJECT_MSQ)
             self.names = {addresses.semaphore_name(self.path), f"/spectacles-c-{key:08x}"}
-            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = _open_directory(self.path)
         except OSError:
             return
         try:
-            for name in os.listdir(fd):
-                with contextlib.suppress(OSError):
-                    status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                    path = os.path.join(self.path, name)
-                    if stat.S_ISFIFO(status.st_mode):
-                        self.fifos[f"fifo:{device_and_inode(status)}"] = path
-                    elif stat.S_ISREG(status.st_mode) and name in (storage.FILE_NAME, LOCK_NAME):
-                        self.files[f"file:{device_and_inode(status)}"] = path
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    with contextlib.suppress(OSError):
+                        self._note(entry)
         finally:
             os.close(fd)
         with contextlib.suppress(OSError):
             self._read_lock(futexes.read_file(os.path.join(self.path, LOCK_NAME), 65536))
+
+    def _note(self, entry: os.DirEntry[str]) -> None:
+        # What an entry is, is known without a look at its inode; most are files that are of no interest.
+        path = os.path.join(self.path, entry.name)
+        if entry.is_file(follow_symlinks=False):
+            if entry.name in (storage.FILE_NAME, LOCK_NAME):
+                self.files[f"file:{device_and_inode(os.stat(path, follow_symlinks=False))}"] = path
+        elif not entry.is_dir(follow_symlinks=False) and not entry.is_symlink():
+            status = os.stat(path, follow_symlinks=False)
+            if stat.S_ISFIFO(status.st_mode):
+                self.fifos[f"fifo:{device_and_inode(status)}"] = path
 
     def _read_lock(self, data: bytes) -> None:
         record = dict(line.split("=", 1) for line in data.decode("utf-8", "replace").splitlines() if "=" in line)
@@ -103,6 +110,14 @@ class Directory:
                 with contextlib.suppress(ValueError):
                     self.keys.add(int(word, 0))
         self.names |= set(record.get("sem-name", "").split())
+
+
+def _open_directory(path: str) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | os.O_NOATIME)
+    except PermissionError:  # not its owner
+        return os.open(path, flags)
 
 
 class Wanted:
@@ -139,7 +154,7 @@ class Collector:
         self._dead_or_alive: dict[int, bool] = {}  # in this look
         self._unix: dict[int, UnixLine] = {}
         self.queue_lines: dict[int, sysv.QueueLine] = {}
-        self.pids: set[int] = set()  # that were seen to live, and may be addressees of messages
+        self.pids: set[int] = set()  # of all that were seen to use what is looked at
 
     def close(self) -> None:
         """Close what is open."""
@@ -201,18 +216,16 @@ class Collector:
                 True,
                 decoded.table,
             )
-        # A stranger's layout: a type that is the PID of somebody who lives, or did, is likely to be meant so.
+        # A stranger's layout: a type that is the PID of one who uses the same objects, or did, is meant so.
         if type_ < contents.FIRST_PID or type_ > contents.MOST_PID:
             return Message(type_, len(body), body)
-        live = self._alive(type_)
         known = type_ in self.pids
-        return Message(type_, len(body), body, addressee=type_ if live or known else None, alive=live, sure=known)
+        addressee = type_ if known else None
+        return Message(type_, len(body), body, addressee=addressee, alive=self._alive(type_), sure=known)
 
     def _alive(self, pid: int) -> bool:
         if pid not in self._dead_or_alive:
             self._dead_or_alive[pid] = alive(pid)
-            if self._dead_or_alive[pid]:
-                self.pids.add(pid)
         return self._dead_or_alive[pid]
 
     def sets(self, wanted: Iterable[int]) -> dict[str, Object]:
@@ -343,7 +356,8 @@ class Collector:
                     refused = None
                     break
                 except OSError as error:
-                    refused = why(error)
+                    if error.errno in (errno.EPERM, errno.EACCES):  # else it was closed meanwhile
+                        refused = why(error)
             numbers = contents.pipe_numbers(data)
             found[id_] = Pipe(id_, path, size, data, readers, writers, numbers, refused)
         return found

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 KEPT = 1000  # lines of output
-GRACE = 1.0  # seconds to end after the terminal was taken away
+GRACE = 0.5  # seconds to end after the terminal was taken away, and again after SIGTERM
 _SEQUENCE = re.compile(rb"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][0-9A-Z]|[=>NOc78])")
 
 
@@ -55,14 +55,17 @@ class Command:
     def __exit__(self, *_: object) -> None:
         """Take its terminal away, as closing a window does, and end whoever of its group does not leave."""
         os.close(self.fd)
-        deadline = time.monotonic() + GRACE
-        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
+        # ProcessLookupError: nobody is left. PermissionError: it has become another user, and has lost its terminal.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGKILL):
                 os.killpg(self.process.pid, signal.SIGCONT)
                 os.killpg(self.process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(max((deadline - time.monotonic()) / 2, 0.1))
-                break
+                deadline = time.monotonic() + GRACE
+                while time.monotonic() < deadline:
+                    self.process.poll()  # a zombie would still be one of the group
+                    os.killpg(self.process.pid, 0)  # raises once nobody is left
+                    time.sleep(0.01)
+        self.process.poll()
 
     def read(self) -> bool:
         """Take what it has printed; return False once nobody can print any more."""

@@ -306,6 +306,8 @@ def _pipe(thing: Pipe) -> Line:
             ends.append("écrit par " + (_pids(thing.writers) or "personne"))
     else:
         ends.append("ouvert par personne")
+    if thing.size is None:
+        return [("?", "warning"), (f"  {', '.join(ends)}", "faint")]
     if not thing.size:
         return [("vide", "calm"), (f"  {', '.join(ends)}", "faint")]
     what = f" : {', '.join(str(number) for number in thing.numbers[:6])}" if thing.numbers else ""
