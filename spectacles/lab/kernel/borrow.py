@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 PIDFD_GETFD = 438  # the same number on every machine that Linux was given it for
 MOST_BYTES = 4096  # that are copied out
 SPLICE_F_NONBLOCK = 2
-TCP_LISTEN = 10
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.tee.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_uint]

@@ -129,11 +129,10 @@ DISK = {
 
 AT_FDCWD = -100
 F_SETLKW, F_OFD_SETLKW = 7, 38
-P_ALL, P_PID = 0, 1
+P_PID = 1  # of waitid(2)
 FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_WAIT_BITSET, FUTEX_LOCK_PI2 = 0, 6, 9, 13
 MOST_SIGNALS, SIGNAL_FRAME = 64, 8192  # the frame: bytes, with room for the largest set of registers
 FUTEX_COMMAND = 0x7F  # without FUTEX_PRIVATE_FLAG and FUTEX_CLOCK_REALTIME
-FUTEX_PRIVATE = 0x80
 MOST_EVENTS = 64  # descriptors of one poll, select or epoll that are looked at
 
 _POLLFD = struct.Struct("iHH")

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from spectacles.lab.kernel.proc import Mapping, Peephole
 
 CONTENDED = 2  # a mutex's word while somebody waits
-WAITERS, OWNER_DIED, TID_MASK = 1 << 31, 1 << 30, (1 << 30) - 1  # robust and priority-inheriting mutexes
+WAITERS, TID_MASK = 1 << 31, (1 << 30) - 1  # robust and priority-inheriting mutexes
 MOST_WAITERS = 100_000
 NAMED = "/dev/shm/sem."  # sem_overview(7)
-# A lock of the table by its name: the original's, those derived in Python and in C, and with "lock" in them.
+# Names of the lock of the table: the original's, those derived from a directory in Python and in C.
 SERVICE = re.compile(r"/(semaphore|spectacles-[0-9a-f]+|spectacles-c-[0-9a-f]{8})")
 
 _MUTEX = struct.Struct("<iIiIi")  # lock, count, owner, nusers, kind

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from spectacles.lab.kernel import calls, findings, sockets, sysv
 from spectacles.lab.kernel.model import Look, Process, Queue, Socket
-from spectacles.lab.kernel.objects import Collector, Directory, Wanted, lock_users
+from spectacles.lab.kernel.objects import Collector, Directory, Used, lock_users
 from spectacles.lab.kernel.proc import device_and_inode, read
 from spectacles.lab.kernel.roll import Roll, title
 
@@ -63,7 +63,7 @@ class Looker:
         self._members: set[int] = set()
         self._users: set[int] = set()
         self._started: dict[int, int] = {}  # PID -> when it started, for those followed: a PID may be used again
-        self._used = Wanted()
+        self._used = Used()
         self._rotation: list[int] = []
         self._sockets: dict[str, int] = {}  # id -> PID of a process outside that has it
         self._not_found: set[str] = set()  # ends of connections that nobody seen has

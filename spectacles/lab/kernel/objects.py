@@ -120,14 +120,12 @@ def _open_directory(path: str) -> int:
         return os.open(path, flags)
 
 
-class Wanted:
-    """What a look is to find: ids by kind, filled from names asked for, from what tasks wait on and have open."""
+class Used:
+    """The System V objects that tasks were seen to use, by id."""
 
     def __init__(self) -> None:
         self.queues: set[int] = set()
         self.sets: set[int] = set()
-        self.memories: set[int] = set()
-        self.named: set[str] = set()  # paths in /dev/shm
 
     def add_wait(self, target: str | None) -> None:
         """Take note of an object that a task waits on."""

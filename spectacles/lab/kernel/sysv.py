@@ -104,13 +104,13 @@ class Copier:
         self._size = size
         self._buffer = ctypes.create_string_buffer(8 + size)
 
-    def messages(self, msqid: int, most: int, first: int = 0) -> list[tuple[int, bytes]]:
+    def messages(self, msqid: int, most: int) -> list[tuple[int, bytes]]:
         """Return type and body of at most `most` messages of a queue, first in first out, without taking any.
 
         Raises OSError: EACCES, EPERM (rights), EINVAL or EIDRM (gone), ENOSYS (no MSG_COPY in this kernel).
         """
         found: list[tuple[int, bytes]] = []
-        for number in range(first, first + most):
+        for number in range(most):
             length = _libc.msgrcv(msqid, self._buffer, self._size, number, MSG_COPY | IPC_NOWAIT)
             if length < 0:
                 code = ctypes.get_errno()
