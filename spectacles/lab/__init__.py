@@ -8,7 +8,7 @@ it only:
     display      shows things: the terminal, French figures
     kernel       looks at what the kernel knows, and touches nothing
     judge        says whether what was seen is right
-    compare, bench, demo, linearizability      the commands, which do not lean on each other
+    compare, bench, demo, linearizability, watch      the commands, which do not lean on each other
 
 `c` is the C reference itself; `programs` builds it. tests/test_architecture.py holds all this.
 
@@ -16,4 +16,4 @@ Types are imported under `typing.TYPE_CHECKING`, which is false at run time. The
 for it, which type checkers take for the same, and so start without `typing`; nothing in the lab is in such a hurry.
 """
 
-__all__ = ["bench", "compare", "demo", "display", "judge", "kernel", "linearizability", "programs"]
+__all__ = ["bench", "compare", "demo", "display", "judge", "kernel", "linearizability", "programs", "watch"]

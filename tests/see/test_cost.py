@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from spectacles.lab.compare.crowd import Crowd
+from spectacles.lab.compare.workload import SHOWS, Workload
 from spectacles.lab.kernel import proc
-from spectacles.lab.process import ServerProcess
-from spectacles.lab.workload import SHOWS, Crowd, Workload, answered
+from spectacles.lab.programs.process import ServerProcess
 from tests import helpers
 
 LOOKS = 10_000
@@ -23,7 +24,7 @@ CLIENTS = 4
 ROUNDS = 15
 LOOK = """if True:
     import contextlib, sys, time
-    from spectacles.lab.kernel import Looker
+    from spectacles.lab.kernel.looker import Looker
     directory, number, pause = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     with contextlib.closing(Looker(directory=directory)) as looker:
         cost, most, sleep = 0.0, 0, time.sleep
@@ -59,7 +60,7 @@ def _round(guichet: ServerProcess, work: Workload, clients: int) -> tuple[float,
     for note in notes:
         for show, seats in note.sold.items():
             sold[show] = sold.get(show, 0) + seats
-    number = answered(notes)
+    number = sum(len(latencies) for note in notes for latencies in note.latencies.values())
     return (_processor(guichet) - before) / number * 1e6, number, sold
 
 

@@ -23,12 +23,14 @@ from spectacles.common import addresses
 from spectacles.common.errors import SpectaclesError
 from spectacles.common.protocol import LIST_REPLY, LIST_REQUEST, RESERV_REPLY, RESERV_REQUEST, TCP_REQUEST
 from spectacles.common.spectacle import Spectacle, pack_table
-from spectacles.lab.kernel import Look, Looker, calls, look, proc, roll, sockets
+from spectacles.lab.kernel import calls, proc, roll, sockets
 from spectacles.lab.kernel.inside import InsideLooker
+from spectacles.lab.kernel.looker import Looker, look
 from spectacles.lab.kernel.model import (
     VERSION,
     File,
     Lock,
+    Look,
     Memory,
     MessageQueue,
     Pipe,
@@ -577,7 +579,8 @@ def test_another_user_is_refused_what_he_may_not_see(server: helpers.Servers) ->
     guichet = server("q2_msq")
     code = f"""if True:
         import os
-        from spectacles.lab.kernel import look, words
+        from spectacles.lab.kernel import words
+        from spectacles.lab.kernel.looker import look
         os.setgroups([]); os.setgid(65534); os.setuid(65534)  # now: whether nobody may read this checkout is no matter
         picture = look(pids=[{guichet.pid}])
         assert len(picture.tasks) == 3, picture.tasks

@@ -165,14 +165,13 @@ def _circles(graph: Graph, stuck: set[int]) -> Iterable[Finding]:
         edges = [next(e for e in graph.edges if e.waiter == tid and e.closed) for tid in circle]
         objects = tuple(edge.target for edge in edges if edge.target)
         if len(circle) == 1:
-            text = (
-                f"interblocage : {words.who(graph, graph.tasks[circle[0]])} attend {words.held(graph, edges[0])}, "
-                + ("qu'il tient déjà")
+            text = f"interblocage : {_who(graph, graph.tasks[circle[0]])} attend {_held(graph, edges[0])}, " + (
+                "qu'il tient déjà"
             )
         else:
             text = "interblocage : " + ", ".join(
-                f"{words.who(graph, graph.tasks[edge.waiter])} attend {words.held(graph, edge)}, "
-                f"tenu par {words.who(graph, graph.tasks[circle[(place + 1) % len(circle)]])}"
+                f"{_who(graph, graph.tasks[edge.waiter])} attend {_held(graph, edge)}, "
+                f"tenu par {_who(graph, graph.tasks[circle[(place + 1) % len(circle)]])}"
                 for place, edge in enumerate(edges)
             )
         yield Finding("cycle", "alarm", text, circle, objects)
@@ -187,8 +186,8 @@ def _dead_holders(graph: Graph) -> Iterable[Finding]:
     for (target, dead), waiters in told.items():
         edge = next(e for e in graph.edges if e.waiter == waiters[0] and e.target == target)
         text = (
-            f"{words.held(graph, edge)} : son dernier détenteur, {dead}, est mort sans le rendre ; "
-            f"{words.several(graph, waiters)} l'{'attend' if len(waiters) == 1 else 'attendent'} pour toujours"
+            f"{_held(graph, edge)} : son dernier détenteur, {dead}, est mort sans le rendre ; "
+            f"{_several(graph, waiters)} l'{'attend' if len(waiters) == 1 else 'attendent'} pour toujours"
         )
         yield Finding("dead-holder", "alarm", text, tuple(waiters), (target,) if target else ())
 
@@ -210,7 +209,7 @@ def _lost_locks(graph: Graph) -> Iterable[Finding]:
         if busy or any(task.stopped for task in others):
             continue
         verb = "attend" if len(waiting) == 1 else "attendent"
-        text = f"sémaphore {thing.name} : vaut 0, {words.several(graph, waiting)} {verb}, et "
+        text = f"sémaphore {thing.name} : vaut 0, {_several(graph, waiting)} {verb}, et "
         if others:
             text += "aucun des autres qui l'ont n'est à l'œuvre : "
         else:
@@ -247,7 +246,7 @@ def _crossed(graph: Graph) -> Iterable[Finding]:
             continue
         if not (thing.unread or thing.unacknowledged or peer.unread or peer.unacknowledged):
             text = (
-                f"connexion {thing.local} – {thing.remote} : {words.who(graph, task)} et {words.who(graph, other)} "
+                f"connexion {thing.local} – {thing.remote} : {_who(graph, task)} et {_who(graph, other)} "
                 "attendent chacun que l'autre parle"
             )
             yield Finding("crossed", "warning", text, (task.tid, other.tid), (id_, thing.peer))
@@ -285,3 +284,28 @@ def _differs(graph: Graph) -> Iterable[Finding]:
             )
             text = f"places en mémoire / dans {re.sub('.*/', '', file.path)} : {where}"
             yield Finding("differs", "warning", text, objects=(memory.id, file.id))
+
+
+def _who(graph: Graph, task: Task) -> str:
+    """Return what to call a task: program and PID, and the thread's own name where it has one."""
+    process = graph.processes[task.pid]
+    if len(process.tasks) > 1:
+        return f"{process.title} (thread {task.tid}{words.own_name(process, task)})"
+    return f"{process.title} ({task.pid})"
+
+
+def _several(graph: Graph, tids: Iterable[int]) -> str:
+    """Return names of tasks, the first three of many."""
+    names = [_who(graph, graph.tasks[tid]) for tid in tids]
+    return ", ".join(names[:3]) + (f" et {len(names) - 3} autres" if len(names) > 3 else "")
+
+
+def _held(graph: Graph, edge: Edge) -> str:
+    """Return what to call what the waiter of an edge waits for."""
+    task = graph.tasks[edge.waiter]
+    wait = next((wait for wait in task.waits if wait.target == edge.target), task.waits[0])
+    if wait.kind == "join":
+        return f"la fin du thread {wait.number}"
+    if wait.kind == "child":
+        return "la fin d'un fils"
+    return words.member(words.target(wait, graph.objects), wait)

@@ -6,7 +6,7 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
-from spectacles.common.log import printable
+from spectacles.common.text import printable
 from spectacles.lab.kernel.model import (
     File,
     Lock,
@@ -20,10 +20,9 @@ from spectacles.lab.kernel.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from spectacles.lab.kernel.findings import Graph
-    from spectacles.lab.kernel.model import Edge, Message, Object, Process, Task, Wait
+    from spectacles.lab.kernel.model import Message, Object, Process, Task, Wait
 
 LOWEST_PID = 300  # of an ordinary process, once PIDs have gone round: the kernel keeps those below
 
@@ -235,32 +234,7 @@ def dump(data: bytes) -> list[str]:
     return lines
 
 
-def who(graph: Graph, task: Task) -> str:
-    """Return what to call a task: program and PID, and the thread's own name where it has one."""
-    process = graph.processes[task.pid]
-    if len(process.tasks) > 1:
-        return f"{process.title} (thread {task.tid}{own_name(process, task)})"
-    return f"{process.title} ({task.pid})"
-
-
 def own_name(process: Process, task: Task) -> str:
     """Return ", NAME" for a task whose name is not just its program's."""
     programs = {os.path.basename(word)[:15] for word in process.command[:3]} | {process.title[:15]}
     return f", {printable(task.name)}" if task.name not in programs else ""
-
-
-def several(graph: Graph, tids: Iterable[int]) -> str:
-    """Return names of tasks, the first three of many."""
-    names = [who(graph, graph.tasks[tid]) for tid in tids]
-    return ", ".join(names[:3]) + (f" et {len(names) - 3} autres" if len(names) > 3 else "")
-
-
-def held(graph: Graph, edge: Edge) -> str:
-    """Return what to call what the waiter of an edge waits for."""
-    task = graph.tasks[edge.waiter]
-    wait = next((wait for wait in task.waits if wait.target == edge.target), task.waits[0])
-    if wait.kind == "join":
-        return f"la fin du thread {wait.number}"
-    if wait.kind == "child":
-        return "la fin d'un fils"
-    return member(target(wait, graph.objects), wait)

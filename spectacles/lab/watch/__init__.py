@@ -4,6 +4,8 @@
 own, `live` the loop between them. The screen is written here, in two hundred lines, and not with Textual or rich.live:
 a frame is thirty lines of which one or two change, and what a projector needs beyond that (a key, a window that changes
 its size, Ctrl-Z) is the terminal's own. docs/see.md has the figures.
+
+From outside: main(). Leans on programs and kernel.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ import os
 import sys
 import time
 
-from spectacles.common import cli
+from spectacles.common import cli, invocation
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_NO_SERVER, NoServerError, UsageError
 from spectacles.common.lifecycle import program
-from spectacles.lab.kernel import Look, Looker
-from spectacles.lab.process import QUESTIONS
+from spectacles.lab.kernel.looker import Looker
+from spectacles.lab.kernel.model import Look
+from spectacles.lab.programs.process import QUESTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ SETTLE = 0.3  # seconds, more than findings.SETTLED and than between two rounds 
 
 def _parser() -> cli.Parser:
     parser = cli.Parser(
-        prog="spectacles watch",
+        prog=invocation.name("spectacles watch"),
         description="Montre en direct qui attend quoi, et ce que contient chaque objet du noyau, sans rien y toucher.",
         usage="spectacles watch [options] [RÉPERTOIRE | Q]\n"
         "        spectacles watch [options] --pid PID\n"

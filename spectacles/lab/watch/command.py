@@ -16,7 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from spectacles.common.errors import SpectaclesError, reason
-from spectacles.common.log import printable
+from spectacles.common.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

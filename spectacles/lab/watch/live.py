@@ -10,7 +10,8 @@ from spectacles.lab.watch.rows import Changes, Row, pad
 from spectacles.lab.watch.screen import Screen, cut
 
 if TYPE_CHECKING:
-    from spectacles.lab.kernel import Look, Looker
+    from spectacles.lab.kernel.looker import Looker
+    from spectacles.lab.kernel.model import Look
     from spectacles.lab.watch.command import Command
     from spectacles.lab.watch.screen import Line
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from spectacles.common.log import printable
+from spectacles.common.text import printable
 from spectacles.lab.kernel import words
 from spectacles.lab.kernel.model import (
     File,
@@ -27,8 +27,7 @@ from spectacles.lab.watch.screen import clean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from spectacles.lab.kernel import Look
-    from spectacles.lab.kernel.model import Object, Process, Show, Task
+    from spectacles.lab.kernel.model import Look, Object, Process, Show, Task
     from spectacles.lab.watch.screen import Line
 
 MANY = 6  # threads of one process that do the same are shown as one line
