@@ -19,6 +19,7 @@ import time
 from spectacles.common import cli, invocation
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_NO_SERVER, NoServerError, UsageError
 from spectacles.common.lifecycle import program
+from spectacles.common.processes import process_exists
 from spectacles.lab.kernel.looker import Looker
 from spectacles.lab.kernel.model import Look
 from spectacles.lab.programs.process import QUESTIONS
@@ -100,9 +101,13 @@ def _target(options: Namespace, command: Sequence[str]) -> tuple[str | None, str
     given = [name for name, value in (("un processus", options.pid), ("une commande", command)) if value]
     if options.what is not None:
         given.insert(0, f"« {options.what} »")
+    if options.what == "":
+        raise UsageError("répertoire ou question : un nom vide")
     if len(given) > 1:
         raise UsageError(f"{' et '.join(given)} : un seul à la fois")
     if options.pid or command:
+        if gone := [str(pid) for pid in options.pid or () if not process_exists(pid)]:
+            raise NoServerError(f"aucun processus {', '.join(gone)}")
         return None, ""
     wanted = (options.what or "").lower().removeprefix("q")
     question = next((name for name in QUESTIONS if wanted and wanted in (name[1], name[1:])), "")
@@ -127,9 +132,15 @@ def _heading(looker: Looker, question: str, options: Namespace, command: Sequenc
         parts.append(rows.short(directory.path))
     elif command:
         parts.append(" ".join(command))
-    elif options.pid:
-        parts.append("PID " + ", ".join(str(pid) for pid in options.pid))
+    else:
+        parts += _named(options)
     return " · ".join(parts)
+
+
+def _named(options: Namespace) -> list[str]:
+    """Return what was asked for by number or name."""
+    named = [f"PID {pid}" for pid in options.pid or ()]
+    return named + [f"clef {key:#x}" if isinstance(key, int) else key for key in options.key]
 
 
 def _print(options: Namespace, where: str | None, question: str) -> int:
@@ -151,6 +162,9 @@ def _print(options: Namespace, where: str | None, question: str) -> int:
         else:
             from spectacles.lab.watch import rows
 
+            if _code(picture) == EXIT_NO_SERVER:
+                what = ", ".join(_named(options)) if where is None else where
+                raise NoServerError(f"{what} : rien à regarder, ni serveur, ni client, ni objet du noyau")
             print(rows.text(picture, _heading(looker, question, options, ())))
         return _code(picture)
 
@@ -186,6 +200,8 @@ def _live(options: Namespace, where: str | None, question: str, command: Sequenc
         except EOFError:  # the window was closed
             return EXIT_DONE
         if started is not None and code is not None:
-            print("\n".join(list(started.lines)).rstrip())
+            if said := "\n".join(started.lines).rstrip():
+                print(said)
+            print(f"spectacles watch : {started.end()}", file=sys.stderr)
             return code
     return EXIT_DONE

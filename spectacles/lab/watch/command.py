@@ -35,6 +35,7 @@ class Command:
 
     def __init__(self, words: Sequence[str], width: int = 80, height: int = 24) -> None:
         self.lines: deque[str] = deque([""], KEPT)
+        self.name = words[0]
         self.fd, theirs = os.openpty()
         try:
             fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
@@ -94,6 +95,12 @@ class Command:
         """Return its exit code as a shell gives it, None while it runs."""
         code = self.process.poll()
         return code if code is None or code >= 0 else 128 - code
+
+    def end(self) -> str:
+        """Say how it has ended: what it says itself may not be much."""
+        code = self.process.wait()
+        how = f"tuée par le signal {-code}" if code < 0 else f"a fini, code de sortie {code}"
+        return f"« {printable(self.name)} » {how}"
 
 
 def _own_terminal() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -189,7 +190,10 @@ class Live:
         columns = rows.Columns.fitting(width)
         tasks, things = rows.tasks(picture, columns), rows.objects(picture, columns)
         if not picture.processes:
-            tasks.append(Row("nobody", [("  personne encore : j'attends", "faint")]))
+            where = self._looker.directory
+            missing = where is not None and not os.path.isdir(where.path)
+            why = "aucun répertoire de ce nom encore" if missing else "personne encore"
+            tasks.append(Row("nobody", [(f"  {why} : j'attends", "warning" if missing else "faint")]))
         if self._picture is picture:
             self._changes.note([*tasks, *things], now)
         self._rows = [*tasks, *things]
