@@ -41,7 +41,7 @@ from spectacles.lab.kernel.model import (
     Task,
 )
 from tests import helpers
-from tests.see.conftest import Stuck, TestQueue
+from tests.see.conftest import Stuck, TestQueue, dead_pid
 
 T = TypeVar("T")
 BLOCKED = "SDTt"  # states in which a task is in a call
@@ -83,13 +83,6 @@ def line_of(kind: str, key: int) -> str:
     return next(line for line in lines if line.split()[0] == str(key))
 
 
-def freeze(pids: list[int]) -> None:
-    """SIGSTOP the processes and wait until every thread stands still: one may still be given a message."""
-    helpers.freeze(pids)
-    paths = [path for pid in pids for path in Path(f"/proc/{pid}/task").iterdir()]
-    helpers.eventually(lambda: all((path / "stat").read_text().rpartition(")")[2].split()[0] == "T" for path in paths))
-
-
 def found(picture: Look, kind: str) -> list[str]:
     """Return the texts of the findings of one kind."""
     return [finding.text for finding in picture.findings if finding.kind == kind]
@@ -108,7 +101,7 @@ def test_messages_in_a_queue(queue: TestQueue) -> None:
 
     (Without MSG_COPY in sysv.Copier the first look takes them all.)
     """
-    alive, dead = os.getpid(), _dead_pid()
+    alive, dead = os.getpid(), dead_pid()
     table = pack_table({0: Spectacle(1, "Œdipe roi", "2027-01-01", 80)})
     sent = [
         (1, LIST_REQUEST.pack(alive)),
@@ -139,12 +132,6 @@ def test_messages_in_a_queue(queue: TestQueue) -> None:
     assert len(alarms) == 1
     assert f"au client {dead}, qui est mort" in alarms[0]
     assert [queue.take() for _ in sent] == sent
-
-
-def _dead_pid() -> int:
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
 
 
 def test_who_waits_on_a_queue(queue: TestQueue, stuck: Stuck) -> None:
@@ -410,11 +397,14 @@ def test_the_table_in_shared_memory(server: helpers.Servers, forking_question: s
     before = line_of("shm", key)
     picture = look(directory=str(guichet.directory))
     assert line_of("shm", key) == before
-    memory = the(picture, Memory)
-    assert (memory.size, memory.attached, memory.creator) == (720, 3, guichet.pid)
+    memory, *claims = sorted(those(picture, Memory), key=lambda memory: -memory.size)
+    assert (memory.size, memory.attached, memory.creator, memory.claims) == (720, 3, guichet.pid, None)
+    queues = [queue.key for queue in those(picture, Queue)]
+    assert [claim.claims for claim in claims] == queues  # a server that has a queue says so by a memory of its own
     assert memory.users == tuple(sorted(guichet.tree()))
     assert [show.seats for show in memory.table or ()] == list(helpers.PLACES)
     assert found(picture, "differs") == []
+    helpers.freeze(guichet.tree())  # housekeeping would put the file right
     path = guichet.directory / "spectacles.dat"
     table = bytearray(path.read_bytes())
     struct.pack_into("<i", table, 68, 119)
@@ -517,7 +507,7 @@ def test_a_sleeper_is_not_asked_since_when_it_began(stuck: Stuck) -> None:
 def test_a_stopped_server_and_a_client_that_waits(server: helpers.Servers, queue_question: str) -> None:
     """The lesson: a request in the queue, a client in msgrcv for its PID, a stopped server; then all is gone."""
     guichet = server(queue_question)
-    freeze(guichet.tree())
+    helpers.freeze(guichet.tree())
     with helpers.background(guichet.client_command("list")) as client:
         directory = str(guichet.directory)
         picture = until(lambda picture: blocked(picture, client.pid, "msgrcv"), directory=directory)

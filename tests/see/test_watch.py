@@ -20,9 +20,8 @@ from spectacles.common.protocol import LIST_REQUEST
 from spectacles.lab.watch.rows import pad
 from spectacles.lab.watch.screen import cut, keys
 from tests import helpers
-from tests.see.conftest import Stuck, TestQueue
+from tests.see.conftest import Stuck, TestQueue, dead_pid
 from tests.see.terminal import Terminal
-from tests.see.test_kernel import freeze
 
 WATCH = [sys.executable, "-m", "spectacles", "watch"]
 
@@ -65,14 +64,20 @@ def test_exit_codes(tmp_path: Path, stuck: Stuck) -> None:
         ("--pid", 0, "--once"),
         ("--interval", 0, "--once"),
         ("--key", "x", "--once"),
+        ("", "--once"),
     ):
         done = watch(*arguments)
         assert done.returncode == 2, done
         helpers.one_line(done)
-    assert watch(tmp_path, "--once").returncode == 3
-    gone = watch(tmp_path / "nowhere", "--once")
-    assert gone.returncode == 3
-    helpers.one_line(gone)
+    for nothing in (
+        [tmp_path],
+        [tmp_path / "nowhere"],
+        ["--pid", dead_pid()],
+        ["--key", hex(helpers.fresh_key()), "--dir", "/nowhere"],
+    ):
+        done = watch(*nothing, "--once")
+        assert done.returncode == 3, done
+        helpers.one_line(done)
 
 
 def test_json(server: helpers.Servers) -> None:
@@ -105,7 +110,7 @@ def test_the_lesson(server: helpers.Servers, queue_question: str) -> None:
     (With Looker._find switched off the client is not on the screen.)
     """
     guichet = server(queue_question)
-    freeze(guichet.tree())
+    helpers.freeze(guichet.tree())
     with Terminal(guichet.directory) as terminal:
         terminal.until("suspendu")
         with helpers.background(guichet.client_command("reserve", "5", "3")) as client:
@@ -127,6 +132,33 @@ def test_the_lesson(server: helpers.Servers, queue_question: str) -> None:
         terminal.type("q")
         assert terminal.end() == 0
         assert terminal.given_back
+
+
+@pytest.mark.parametrize(
+    ("question", "names"),
+    [
+        ("q2_msq", ["q2_msq", "consultations", "reservations"]),
+        ("q4_thread_per_request", ["q4_thread_per_r", "reception"]),
+    ],
+)
+def test_tasks_by_their_names(server: helpers.Servers, question: str, names: list[str]) -> None:
+    """As they call themselves, the main thread first, and on a screen of 100 columns nothing is cut off.
+
+    (With the command line beside every name, or with a claim's memory as plain bytes, there is … on it; with the
+    threads sorted by TID alone, once the PIDs have gone round, the main thread is not the first.)
+    """
+    keys = [helpers.fresh_key() for _ in range(3)]
+    addresses = ["--key", hex(keys[0]), "--shm-key", hex(keys[1]), "--sem-name", f"/spectacles-{keys[2]:08x}"]
+    command = [sys.executable, "-m", "spectacles", "server", question[1]]  # as `spectacles server 2`
+    guichet = server(question, names=addresses, command=command)
+    with Terminal(guichet.directory, width=100) as terminal:
+        screen = terminal.until(lambda screen: all(name in screen for name in names))
+        found = re.findall(r"^(?: └ )?\d+ ([a-z]\w+)", screen, re.MULTILINE)
+        assert found == names
+        assert "…" not in "".join(screen.splitlines()[1:])  # the path of the directory may be long
+        assert re.search(r"^mémoire n° \d+ +dit que la file 0x[0-9a-f]+ a un serveur", screen, re.MULTILINE)
+        terminal.type("q")
+        assert terminal.end() == 0
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -205,7 +237,7 @@ def test_freeze_step_help_and_keys_that_mean_nothing(server: helpers.Servers) ->
 def test_without_colours(server: helpers.Servers) -> None:
     """NO_COLOR: weights and reverse video only. (With the wrong column of STYLES there are colours.)"""
     guichet = server("q2_msq")
-    freeze(guichet.tree())
+    helpers.freeze(guichet.tree())
     for no_color, expected in (("1", False), ("", True)):
         with Terminal(guichet.directory, env={"NO_COLOR": no_color}) as terminal:
             terminal.until("suspendu")
@@ -240,7 +272,9 @@ def test_a_command_is_watched_and_ends_with_its_code() -> None:
         terminal.type("\r")
         assert terminal.end() == 7
         assert terminal.given_back
-        assert "ruojnob" in terminal.raw.rpartition("\x1b[?1049l")[2]  # what it has said stays to be read
+        left = terminal.raw.rpartition("\x1b[?1049l")[2]  # what it has said stays to be read
+        assert "ruojnob" in left
+        assert "a fini, code de sortie 7" in left
 
 
 @pytest.mark.parametrize("who", ["both", "child"])

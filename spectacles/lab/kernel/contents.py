@@ -6,6 +6,7 @@ field make sense together; else they stay bytes.
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from spectacles.lab.kernel.model import Show
 
 MOST_PID = 1 << 22  # the kernel's own limit on 64 bits
 FIRST_PID = RESERV + 1  # types below are requests
+CLAIM = re.compile(rb"spectacles 0x([0-9a-f]{1,8})\0+")  # what q2_msq/takeover.py claim_queue() writes
 
 Fields = tuple[tuple[str, int], ...]
 
@@ -49,6 +51,12 @@ def table_of(data: bytes) -> tuple[Show, ...] | None:
     if not all(show.nom and show.nom.isprintable() for _, show in shows):
         return None
     return tuple(Show(slot, show.id, show.nom, show.places) for slot, show in shows) or None
+
+
+def claimed(data: bytes) -> int | None:
+    """Return the key of the queue that a server of ours makes its own by a memory with these bytes, or None."""
+    found = CLAIM.fullmatch(data)
+    return int(found[1], 16) if found else None
 
 
 def message(type_: int, body: bytes) -> Decoded | None:

@@ -290,8 +290,9 @@ def _who(graph: Graph, task: Task) -> str:
     """Return what to call a task: program and PID, and the thread's own name where it has one."""
     process = graph.processes[task.pid]
     if len(process.tasks) > 1:
-        return f"{process.title} (thread {task.tid}{words.own_name(process, task)})"
-    return f"{process.title} ({task.pid})"
+        own = words.own_name(process, task)
+        return f"{process.title} (thread {task.tid}{f', {own}' if own else ''})"
+    return f"{words.process(process)} ({task.pid})"
 
 
 def _several(graph: Graph, tids: Iterable[int]) -> str:

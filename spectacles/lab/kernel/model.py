@@ -227,7 +227,7 @@ class Memory:
     """Shared memory: System V (key, shmid) or a file mapped by several (path). size: bytes. attached: by how many.
 
     creator, last: PIDs (System V). data: the first bytes, read in the memory of a process that has it; table: the shows
-    in it if it begins with a table.
+    in it if it begins with a table. claims: key of the queue that a server makes its own by it.
     """
 
     id: str
@@ -240,6 +240,7 @@ class Memory:
     users: tuple[int, ...] = ()
     data: bytes = b""
     table: tuple[Show, ...] | None = None
+    claims: int | None = None
     refused: str | None = None
 
 

@@ -290,7 +290,7 @@ class Collector:
             hole = self._roll.hole(pid)
             data = hole.memory(mapping.start, min(memory.size, mapping.end - mapping.start, borrow.MOST_BYTES))
             if data:
-                return replace(memory, data=data, table=contents.table_of(data))
+                return replace(memory, data=data, table=contents.table_of(data), claims=contents.claimed(data))
         return replace(memory, refused=hole.refused if hole else None)
 
     def semaphores(self, names: Iterable[str]) -> dict[str, Object]:

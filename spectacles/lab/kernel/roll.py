@@ -133,7 +133,7 @@ class Roll:
     def tasks(self, pid: int) -> tuple[Task, ...]:
         """Return the threads of a process, () when it has gone."""
         try:
-            tids = sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+            tids = sorted((int(name) for name in os.listdir(f"/proc/{pid}/task")), key=lambda tid: (tid != pid, tid))
         except OSError:
             return ()
         hole = self.hole(pid)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LOWEST_PID = 300  # of an ordinary process, once PIDs have gone round: the kernel keeps those below
 
+UNTOLD = ("pipe", "tube sans nom", "eventfd", "epoll", "descripteur")  # names of what says nothing to who reads them
+
 STATES = {
     "R": "calcule",
     "S": "attend",
@@ -53,7 +55,7 @@ def seconds(value: float) -> str:
 
 def key(number: int, id_: int) -> str:
     """Return what to call a System V object: its key in hexadecimal, or its id where it is private (key 0)."""
-    return f"{number:#x}" if number else f"sans clef, n° {id_}"
+    return f"{number:#x}" if number else f"n° {id_}"
 
 
 def name(thing: Object) -> str:
@@ -129,7 +131,7 @@ def wait_text(wait: Wait, task: Task, objects: Mapping[str, Object]) -> str:
             if number == 0:
                 return f"{call} : un message de tout type, {what}"
             if number < 0:
-                return f"{call} : le plus petit type jusqu'à {-number}, {what}"
+                return f"{call} : le plus petit type ≤ {-number}, {what}"
             own = ", son PID" if number == task.pid else ""
             return f"{call} : type {number}{own}, {what}"
         case "send":
@@ -165,7 +167,7 @@ def wait_text(wait: Wait, task: Task, objects: Mapping[str, Object]) -> str:
             return f"{call} : un signal"
         case "event":
             inner = [target(w, objects) for w in task.waits[1:]]
-            known = [text for text in inner if not text.startswith(("pipe", "eventfd", "descripteur", "tube sans nom"))]
+            known = [text for text in inner if not text.startswith(UNTOLD)]
             limit = f" ({seconds(wait.timeout)} au plus)" if wait.timeout is not None else ""
             if known:
                 return f"{call} : {', '.join(known[:3])}{', …' if len(known) > 3 else ''}{limit}"
@@ -235,6 +237,12 @@ def dump(data: bytes) -> list[str]:
 
 
 def own_name(process: Process, task: Task) -> str:
-    """Return ", NAME" for a task whose name is not just its program's."""
-    programs = {os.path.basename(word)[:15] for word in process.command[:3]} | {process.title[:15]}
-    return f", {printable(task.name)}" if task.name not in programs else ""
+    """Return the name that a task has given itself, "" for one that has just its program's."""
+    programs = {os.path.basename(word)[:15] for word in process.command[:3]}
+    ours = task.name in programs or process.title.startswith(task.name)  # q2_msq, of q2_msq.server
+    return "" if ours else printable(task.name)
+
+
+def process(found: Process) -> str:
+    """Return what to call a process: as it calls itself, else from its command line."""
+    return next((own_name(found, task) for task in found.tasks if task.tid == found.pid), "") or printable(found.title)

@@ -34,6 +34,8 @@ MANY = 6  # threads of one process that do the same are shown as one line
 IDLE = ("event", "sleep", "signal", "child", "join")  # waits that are seldom what one looks for
 MOST_MESSAGES = 4  # of a queue, in the list of objects...
 MANY_MESSAGES = 10_000  # ...and in text: all that were copied
+WIDE = 10_000  # columns: of text that is cut off nowhere
+WIDER = 12  # columns that the name of an object may have more than its column, as what it has in it is short then
 FRESH = 1.2  # seconds for which a change stands out
 
 
@@ -129,7 +131,7 @@ def tasks(look: Look, columns: Columns) -> list[Row]:
                 Row(
                     f"task {first.tid}",
                     [
-                        (pad(_name(process, group), columns.who) + " ", ""),
+                        (pad(_name(process, group, columns.who), columns.who) + " ", ""),
                         (pad(said, columns.waits), style),
                         (f" {ago.rjust(columns.since)} {spent.rjust(columns.processor)}", "faint"),
                     ],
@@ -168,13 +170,14 @@ def _groups(process: Process, look: Look) -> list[list[Task]]:
     return list(groups.values())
 
 
-def _name(process: Process, group: list[Task]) -> str:
+def _name(process: Process, group: list[Task], width: int = WIDE) -> str:
     first = group[0]
-    own = words.own_name(process, first).removeprefix(", ")
+    own = words.own_name(process, first)
     if first.tid != process.pid:
         return f" └ {f'{len(group)} threads' if len(group) > 1 else first.tid} {own}".rstrip()
-    # What a program calls itself says more than its command line, and comes first where not all has room.
-    return f"{process.pid} {own + ' · ' if own else ''}{printable(process.title)}"
+    # What a program calls itself says more than its command line, which has to give way where not both have room.
+    both = f"{process.pid} {own + ' · ' if own else ''}{printable(process.title)}"
+    return both if not own or cell_len(both) <= width else f"{process.pid} {own}"
 
 
 # Objects
@@ -194,17 +197,15 @@ def objects(look: Look, columns: Columns, most: int = MOST_MESSAGES) -> list[Row
     """Return a line for every object that is of use to see, and for the `most` first messages of each queue."""
     bad = {id_ for finding in look.findings if finding.level == "alarm" for id_ in finding.objects}
     memory = next((t for t in look.objects.values() if isinstance(t, Memory) and t.table), None)
-    waited = {wait.target for task in look.tasks.values() for wait in task.waits}
     found = [Row("objects", [(f"{pad('QUOI', columns.name)} CE QU'IL Y A", "heading")])]
     order = (Queue, MessageQueue, Pipe, Socket, Lock, Semaphore, SemaphoreSet, Memory, File)
-    shown = sorted(look.objects.values(), key=lambda t: (order.index(type(t)), *_rank(t)))
-    for thing in shown:
-        if _dull(thing, look, waited):
-            continue
+    for thing in sorted(_told(look), key=lambda t: (order.index(type(t)), *_rank(t))):
         line = _content(thing, look, memory)
         style = "alarm" if thing.id in bad else ""
         said = "".join(text for text, _ in line)
-        found.append(Row(thing.id, [(pad(words.name(thing), columns.name), style), (" ", ""), *line], said, thing.id))
+        name = words.name(thing)
+        width = min(max(columns.name, cell_len(name)), columns.name + WIDER)
+        found.append(Row(thing.id, [(pad(name, width), style), (" ", ""), *line], said, thing.id))
         if isinstance(thing, Queue):
             found += _messages(thing, most)
     return found
@@ -216,6 +217,12 @@ def _rank(thing: Object) -> tuple[object, ...]:
     if isinstance(thing, Socket):
         return (thing.state != "LISTEN", thing.id)
     return (words.name(thing),)
+
+
+def _told(look: Look) -> list[Object]:
+    """Return the objects that are of use to see."""
+    waited = {wait.target for task in look.tasks.values() for wait in task.waits}
+    return [thing for thing in look.objects.values() if not _dull(thing, look, waited)]
 
 
 def _dull(thing: Object, look: Look, waited: set[str | None]) -> bool:
@@ -277,6 +284,8 @@ def _content(thing: Object, look: Look, memory: Memory | None) -> Line:
             return [("  ".join(parts), "")]
         case Memory():
             attached = f"{thing.size} octets, {_plural(thing.attached, 'attaché')}  "
+            if thing.claims is not None:
+                return [(f"dit que la file {thing.claims:#x} a un serveur  {attached}", "faint")]
             if thing.table is None:
                 return [(words.integers(thing.data) + "  ", ""), (attached, "faint")]
             return [*seats(thing.table), (attached, "faint")]
@@ -419,7 +428,7 @@ def whole(look: Look, id_: str, width: int) -> list[Line]:
     lines: list[Line] = [[(words.name(thing), "title")], []]
     lines += [[(pad(label, 22), "faint"), (text, "")] for label, text in _facts(thing)]
     waiting = [task for task in look.tasks.values() if any(wait.target == id_ for wait in task.waits)]
-    names = {process.pid: process.title for process in look.processes}
+    names = {process.pid: words.process(process) for process in look.processes}
     for task in waiting:
         since = f" depuis {words.seconds(task.since)}" if task.since is not None else ""
         text = f"{task.tid} {names.get(task.pid, '')} : {words.waiting(task, look.objects)}{since}"
@@ -533,7 +542,7 @@ def text(look: Look, heading: str) -> str:
     """Return a look as text for a pipe or a file: without colours, and nothing is cut off."""
     who = [_name(process, group) for process in look.processes for group in _groups(process, look)]
     waits = [words.waiting(task, look.objects) for task in look.tasks.values()]
-    names = [words.name(thing) for thing in look.objects.values()]
+    names = [words.name(thing) for thing in _told(look)]
     who_width, waits_width, name_width = (max(map(cell_len, [*texts, " " * 6])) for texts in (who, waits, names))
     columns = Columns(who_width, waits_width, 8, 8, name_width)
     parts: list[Line] = [[(heading, "")], []]
