@@ -107,7 +107,8 @@ def test_a_queue_by_its_key(queue: TestQueue) -> None:
 def test_the_lesson(server: helpers.Servers, queue_question: str) -> None:
     """A server stopped, a client that asks: the message lies in the queue, the client waits for its PID; then all gone.
 
-    (With Looker._find switched off the client is not on the screen.)
+    (With Looker._find switched off the client is not on the screen; where Escape forgets the choice, the file is not
+    opened.)
     """
     guichet = server(queue_question)
     helpers.freeze(guichet.tree())
@@ -117,14 +118,16 @@ def test_the_lesson(server: helpers.Servers, queue_question: str) -> None:
             terminal.until(f"✉ type 2 : réservation, 3 place(s) du spectacle 5, client {client.pid}")
             screen = terminal.until(f"msgrcv : type {client.pid}, son PID")
             assert "« fg »" in screen.replace("\u00a0", " ")
-            terminal.type("\x1b[B" * 9 + "\r")
-            shown = struct.pack("<i", client.pid).hex(" ")
-            for _ in range(9):  # upwards, until the queue is the one that was opened
-                if shown in (screen := terminal.until("Entrée ouvrir")) and "n° 1" in screen:
-                    break
-                terminal.type("\x1b\x1b[A" if "n° 1" in screen else "\x1b[A\r")
-                terminal.read(0.2)
-            terminal.type("\x1b")
+            terminal.type("\x1b[B")
+            opened = []
+            for _ in range(12):  # downwards over all tasks and objects, whose last is the file
+                terminal.type("\r")
+                opened.append(terminal.until(lambda screen: "QUI " not in screen))
+                terminal.type("\x1b")
+                terminal.until("QUI ")  # back, and the choice is kept
+                terminal.type("\x1b[B")
+            assert any(struct.pack("<i", client.pid).hex(" ") in screen for screen in opened)
+            assert re.search(r"^spectacles\.dat *$", opened[-1], re.MULTILINE)
             for pid in guichet.tree():
                 os.kill(pid, signal.SIGCONT)
             assert client.wait(helpers.DEADLINE) == 0

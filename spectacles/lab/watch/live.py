@@ -27,9 +27,9 @@ page ↑ ↓     faire défiler
 i            écrire une ligne au programme lancé par watch
 
 En haut, ce qui ne va pas : rouge, c'est certain ; jaune, c'est à regarder.
-QUI : chaque processus, chaque thread. ATTEND : l'appel système où il est, et l'objet.
-DEPUIS : depuis quand il n'a rien fait d'autre. CALCUL : son temps de processeur.
-QUOI : chaque objet du noyau. Ce qui vient de changer est souligné ou en couleur un instant.
+QUI : chaque processus et thread. ATTEND : l'appel système où il est, l'objet.
+DEPUIS : le temps qu'il y est. CALCUL : son temps de processeur.
+QUOI : chaque objet du noyau. Ce qui vient de changer ressort un instant.
 
 Regarder ne touche à rien : aucun message n'est pris, aucun tube n'est ouvert."""
 
@@ -105,8 +105,9 @@ class Live:
         elif key == "i" and self._command is not None:
             self._typed = ""
         elif key == "escape":
-            self._open = self._chosen = None
-            self._scroll = 0
+            if self._open is None:
+                self._chosen = None
+            self._open, self._scroll = None, 0
         elif self._open is not None:
             step = {"up": -1, "down": 1, "page up": -screen.height // 2, "page down": screen.height // 2}.get(key, 0)
             self._scroll = 0 if key == "home" else max(self._scroll + step, 0)
