@@ -1,1 +1,1 @@
-"""Tests of what lets one see: looks into the kernel, the live view."""
+"""Worlds, looks, the live view, the gate: what shows other people's programs at work, tried on real ones."""

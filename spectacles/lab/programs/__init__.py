@@ -1,10 +1,15 @@
-"""Starts things: our servers and clients in processes of their own, and the C programs that they are measured against.
+"""Starts things: our servers and clients in processes of their own, the C programs that they are measured against, and
+any program in a world of its own.
 
     process      a server in a process of its own: started, asked, stopped, and what it has left removed
     reference    the C programs of lab/c, compiled on the spot
     lockless     question 4 without its lock: a server that sells seats twice, started by its module name
+    world        World, Program, Limits, Left, Thing: somebody else's programs, with namespaces, limits and a terminal
+
+Below world: first.py, the first process in a world; kernel.py, the system calls that it needs; leftovers.py, its count of
+what lies there; refusal.py, why there can be no private world here; transcript.py, what a program printed.
 
 Leans on `common` alone, and `lockless` on question 4.
 """
 
-__all__ = ["lockless", "process", "reference"]
+__all__ = ["lockless", "process", "reference", "world"]

@@ -1,0 +1,126 @@
+"""What lies in the kernel and in a folder, as plain lists: counted by the first process of a world, from inside.
+
+An entry is [kind, name, size, detail]: kind is one of KINDS, name what a person would look for (a key, a name, a
+path), size in bytes (of a semaphore set: semaphores), detail the numbers that tell one object from the next of the
+same name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+QUEUE, MEMORY, SEMAPHORES = "queue", "shared memory", "semaphores"  # System V
+POSIX_QUEUE, POSIX_MEMORY, POSIX_SEMAPHORE = "POSIX queue", "POSIX shared memory", "POSIX semaphore"
+FIFO, SOCKET, FILE, CHANGED = "FIFO", "socket", "file", "changed file"
+KINDS = (QUEUE, MEMORY, SEMAPHORES, POSIX_QUEUE, POSIX_MEMORY, POSIX_SEMAPHORE, FIFO, SOCKET, FILE, CHANGED)
+MOST = 100_000  # bytes of entries that are told; the others are only counted
+
+Entry = tuple[str, str, int, dict[str, int]]
+_SYSTEM_V = (  # kind, file, its columns of the number and of the size
+    (QUEUE, "msg", "msqid", "cbytes"),
+    (MEMORY, "shm", "shmid", "size"),
+    (SEMAPHORES, "sem", "semid", "nsems"),
+)
+
+
+def system_v() -> list[Entry]:
+    """Return the System V objects of the IPC namespace that we are in, sysvipc(7)."""
+    found: list[Entry] = []
+    for kind, name, number, size in _SYSTEM_V:
+        try:
+            with open(f"/proc/sysvipc/{name}") as table:
+                titles = table.readline().split()
+                rows = [dict(zip(titles, map(int, line.split()), strict=False)) for line in table]
+        except OSError:
+            continue  # a kernel built without
+        for row in rows:
+            row["id"] = row[number]
+            found.append((kind, f"{row['key'] & 0xFFFFFFFF:#010x}", row[size], row))
+    return found
+
+
+def posix() -> list[Entry]:
+    """Return the POSIX objects of /dev/shm and /dev/mqueue, shm_overview(7), sem_overview(7), mq_overview(7)."""
+    found: list[Entry] = []
+    for place, kind in (("/dev/shm", POSIX_MEMORY), ("/dev/mqueue", POSIX_QUEUE)):
+        try:
+            entries = list(os.scandir(place))
+        except OSError:
+            continue
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue  # removed a moment ago
+            semaphore = kind == POSIX_MEMORY and entry.name.startswith("sem.")
+            name = f"/{entry.name.removeprefix('sem.')}" if semaphore else f"/{entry.name}"
+            found.append((
+                POSIX_SEMAPHORE if semaphore else kind,
+                name,
+                status.st_size,
+                {"uid": status.st_uid, "inode": status.st_ino},
+            ))  # fmt: skip
+    return found
+
+
+def tree(top: str) -> dict[str, tuple[int, int, int, int]]:
+    """Return mode, size, time of the last change (ns) and inode of all in the folder `top`, by path relative to it.
+
+    Other file systems below it are left out. A directory that its owner may not read is opened to him first.
+    """
+    found: dict[str, tuple[int, int, int, int]] = {}
+    todo = [top]
+    device = os.lstat(top).st_dev
+    while todo:
+        place = todo.pop()
+        try:
+            entries = list(os.scandir(place))
+        except PermissionError:
+            try:
+                os.chmod(place, 0o700)
+                entries = list(os.scandir(place))
+            except OSError:
+                continue
+        except OSError:
+            continue
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            if status.st_dev != device:
+                continue
+            name = os.path.relpath(entry.path, top)
+            found[name] = (status.st_mode, status.st_size, status.st_mtime_ns, status.st_ino)
+            if stat.S_ISDIR(status.st_mode):
+                todo.append(entry.path)
+    return found
+
+
+def files(top: str, before: dict[str, tuple[int, int, int, int]], prefix: str = "") -> list[Entry]:
+    """Return what is in the folder `top` and was not, or is not the same, when tree() said `before`."""
+    found: list[Entry] = []
+    for name, now in sorted(tree(top).items()):
+        mode = now[0]
+        if stat.S_ISDIR(mode) or now == before.get(name):
+            continue
+        kind = FIFO if stat.S_ISFIFO(mode) else SOCKET if stat.S_ISSOCK(mode) else FILE
+        if kind == FILE and name in before:
+            kind = CHANGED
+        found.append((kind, prefix + name, now[1], {"mode": mode}))
+    return found
+
+
+def shortened(entries: list[Entry]) -> tuple[list[Entry], dict[str, int]]:
+    """Return the first entries, as many as fit in one message, and how many of each kind there were."""
+    counts: dict[str, int] = {}
+    kept = []
+    room = MOST
+    for entry in entries:
+        counts[entry[0]] = counts.get(entry[0], 0) + 1
+        room -= len(json.dumps(entry))
+        if room > 0:
+            kept.append(entry)
+    return kept, counts
