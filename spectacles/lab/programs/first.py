@@ -281,6 +281,7 @@ class Keeper:
         self._folder = folder
         self._started: set[int] = set()
         self._files: dict[str, tuple[int, int, int, int]] = {}
+        self._lent: set[str] = set()
         self._failed: list[Any] = []  # the first file that could not be copied, and why
         self._known: set[int] = set()  # without a PID namespace: PIDs ever seen below us
         self._mapped: set[int] = set()  # and what of /dev/shm they had in their memory
@@ -325,7 +326,13 @@ class Keeper:
 
     def _do_put(self, order: dict[str, Any], descriptors: list[int]) -> None:
         """Make a file, a directory or a link of the folder's copy: what our caller can read, and we perhaps cannot."""
-        path = os.path.join(self._folder, order["name"])
+        path = os.path.normpath(os.path.join(self._folder, order["name"]))
+        if not path.startswith(f"{self._folder}/"):
+            if path in self._lent:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                return
+            self._lent.add(path)  # beside the folder: no program's doing
         try:
             if "link" in order:
                 os.symlink(order["link"], path)
@@ -348,7 +355,16 @@ class Keeper:
     def _do_copied(self, order: dict[str, Any], _: list[int]) -> None:
         """The folder is filled: what differs from now on is the programs' doing."""
         self._files = leftovers.tree(self._folder)
-        say(self._control, {"is": "copied", "failed": self._failed})
+        self._do_placed(order, _)
+
+    def _do_placed(self, order: dict[str, Any], _: list[int]) -> None:
+        say(self._control, {"is": "placed", "failed": self._failed})
+        self._failed = []
+
+    def _do_keys(self, order: dict[str, Any], _: list[int]) -> None:
+        """Tell the keys of the System V objects, by kind and number."""
+        keys = [(kind, row["id"], row["key"] & 0xFFFF_FFFF) for kind, _, _, row in leftovers.system_v()]
+        say(self._control, {"is": "keys", "keys": keys[:5000]})
 
     def _do_start(self, order: dict[str, Any], descriptors: list[int]) -> None:
         try:
@@ -462,7 +478,11 @@ class Keeper:
         found += leftovers.files(self._folder, self._files)
         if self._setup["private"]:
             elsewhere = leftovers.files("/tmp", {}, "/tmp/")
-            found += [entry for entry in elsewhere if not entry[1].startswith(f"{self._folder}/")]
+            found += [
+                entry
+                for entry in elsewhere
+                if not entry[1].startswith(f"{self._folder}/") and entry[1] not in self._lent
+            ]
         return found
 
     def _note(self) -> None:

@@ -286,7 +286,9 @@ class World:
         self.over: tuple[str, ...] = ()  # the limits that it ran into: "memory", "seconds", "disk"
         self._source = None if folder is None else Path(folder)
         self._limits = limits or Limits()
-        self._visible = [Path(path).resolve() for path in visible]
+        self.shared = [
+            str(path) for path in dict.fromkeys((*_own_places(), *(Path(path).resolve() for path in visible)))
+        ]
         self._env = dict(env or {})
         self._wanted = private
         self._changed = threading.Condition()
@@ -383,6 +385,22 @@ class World:
         answer = self._ask({"do": "count"}, "counted")
         return Left(_things(answer), answer["counts"], 0)
 
+    def keys(self) -> dict[tuple[str, int], int]:
+        """Return the keys of the System V objects in it, by kind (as in leftovers) and number. Raises WorldError."""
+        return {(kind, number): key for kind, number, key in self._ask({"do": "keys"}, "keys")["keys"]}
+
+    def lend(self, path: str | Path) -> str:
+        """Put a copy of a file beside the folder, readable for all, and return where its programs find it.
+
+        It is not counted as left. Raises WorldError, OSError.
+        """
+        name = Path(path).name
+        with open(path, "rb") as file:
+            order = {"do": "put", "name": f"../{name}", "mode": 0o755, "time": 0}
+            self._ask(order, "", file.fileno())
+        self._check_copied(self._ask({"do": "placed"}, "placed")["failed"])
+        return os.path.normpath(f"{self.inside}/../{name}")
+
     def tree(self) -> dict[int, int]:
         """Return the PIDs of all its processes, outside -> inside, the first process left out."""
         return {pid: inside for pid, inside in _tree(self.init).items() if pid != self.init and inside}
@@ -415,7 +433,7 @@ class World:
                 "drop": person.other,
                 "name": name or "dossier",
                 "folder": "" if private else str(top / (name or "dossier")),
-                "visible": [str(path) for path in dict.fromkeys((*_own_places(), *self._visible))],
+                "visible": self.shared,
                 "disk": self._limits.disk,
                 "files": self._limits.files,
                 "memory": self._limits.memory or 0,
@@ -481,7 +499,9 @@ class World:
                             self._ask(order, "", file.fileno())
         except OSError as error:
             raise WorldError(f"copie du dossier : {reason(error)}") from None
-        failed = self._ask({"do": "copied"}, "copied", timeout=10 * ANSWER)["failed"]
+        self._check_copied(self._ask({"do": "copied"}, "placed", timeout=10 * ANSWER)["failed"])
+
+    def _check_copied(self, failed: list[Any]) -> None:
         if failed:
             why = reason(OSError(failed[1], os.strerror(failed[1]), failed[0]))
             raise WorldError(f"copie du dossier : {why} (place : {self._limits.disk // 1024} Kio)")

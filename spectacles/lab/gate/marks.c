@@ -1,0 +1,593 @@
+/* What no system call shows: locks that nobody contends, accesses to shared memory, results of calls.
+
+   A preload library. It reports each by a harmless system call that the gate's filter knows by its first argument,
+   getppid(TAG, kind, a, b, c): so that one gate sees, and may hold, everything. $SPECTACLES_MARKS says which: "l" locks,
+   "r" results, "a" accesses (x86-64 only). Without it, and outside the gate, nothing is changed.
+
+   Accesses: the pages of shared memory are made inaccessible. Each access raises SIGSEGV, whose handler reports it, opens
+   the pages and sets the trap flag; after that one instruction SIGTRAP closes them again. The kernel's own accesses do
+   not trap, they fail: the calls that may be given such memory open it around themselves. While they do, the other
+   threads of the process, if there are any, are not seen. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ipc.h>
+#include <sys/mman.h>
+#include <sys/msg.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#define TAG 0x5eedUL
+enum { READS = 1, WRITES, WANTS, BUSY, HAS, LACKS, RELEASES, WAITS, WAKES, RESULT, NAMES }; /* as in calls.py */
+
+static int gated, locks, results, accesses;
+static dev_t device; /* of the folder that the program was started in */
+static uintptr_t interpreter_start, interpreter_end; /* of CPython: its own locks are not the program's */
+
+static void mark(int kind, uintptr_t a, uintptr_t b, uintptr_t c) {
+    int kept = errno;
+    syscall(SYS_getppid, TAG, (long)kind, a, b, c);
+    errno = kept;
+}
+
+static int find_interpreter(struct dl_phdr_info *info, size_t size, void *symbol) {
+    uintptr_t start = UINTPTR_MAX, end = 0;
+    (void)size;
+    for (int i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_LOAD) {
+            uintptr_t at = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+            start = at < start ? at : start;
+            end = at + info->dlpi_phdr[i].p_memsz > end ? at + info->dlpi_phdr[i].p_memsz : end;
+        }
+    if ((uintptr_t)symbol < start || (uintptr_t)symbol >= end)
+        return 0;
+    interpreter_start = start;
+    interpreter_end = end;
+    return 1;
+}
+
+__attribute__((constructor)) static void begin(void) {
+    const char *asked = getenv("SPECTACLES_MARKS");
+    void *python = dlsym(RTLD_DEFAULT, "Py_Initialize");
+    struct stat here;
+    if (!asked)
+        return;
+    gated = 1;
+    device = stat(".", &here) == 0 ? here.st_dev : 0;
+    if (python)
+        dl_iterate_phdr(find_interpreter, python);
+    results = strchr(asked, 'r') != NULL;
+    locks = strchr(asked, 'l') != NULL;
+#ifdef __x86_64__
+    accesses = strchr(asked, 'a') != NULL;
+#endif
+}
+
+#define CALLER ((uintptr_t)__builtin_return_address(0))
+#define SEEN (locks && !(CALLER >= interpreter_start && CALLER < interpreter_end))
+#define REAL(type, name, ...) \
+    static type (*real)(__VA_ARGS__); \
+    if (!real) \
+        real = (type(*)(__VA_ARGS__))dlsym(RTLD_NEXT, #name)
+
+/* Shared memory */
+
+#define SEGMENTS 32
+static struct { char *start; size_t size; } segments[SEGMENTS];
+static int open_depth;
+
+static int is_shared(const void *address) {
+    for (int i = 0; i < SEGMENTS; i++)
+        if (segments[i].size && (char *)address >= segments[i].start &&
+            (char *)address < segments[i].start + segments[i].size)
+            return 1;
+    return 0;
+}
+
+static void protect(int how) {
+    int kept = errno;
+    for (int i = 0; i < SEGMENTS; i++)
+        if (segments[i].size)
+            syscall(SYS_mprotect, segments[i].start, segments[i].size, how);
+    errno = kept;
+}
+
+static int open_pages(const void *address) {
+    if (!accesses || !address || !is_shared(address))
+        return 0;
+    open_depth++;
+    protect(PROT_READ | PROT_WRITE);
+    return 1;
+}
+
+static void close_pages(int opened) {
+    if (opened && --open_depth == 0)
+        protect(PROT_NONE);
+}
+
+#ifdef __x86_64__
+static struct sigaction old_segv;
+
+static void touched(int number, siginfo_t *info, void *context) {
+    ucontext_t *user = context;
+    int kept = errno;
+    if (!is_shared(info->si_addr)) { /* a fault of the program's own: as if we were not there, when it faults again */
+        sigaction(number, &old_segv, NULL);
+        return;
+    }
+    mark(user->uc_mcontext.gregs[REG_ERR] & 2 ? WRITES : READS, (uintptr_t)info->si_addr,
+         (uintptr_t)user->uc_mcontext.gregs[REG_RIP], 0);
+    protect(PROT_READ | PROT_WRITE);
+    user->uc_mcontext.gregs[REG_EFL] |= 0x100;
+    errno = kept;
+}
+
+static void passed(int number, siginfo_t *info, void *context) {
+    (void)number, (void)info;
+    ((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~0x100;
+    if (!open_depth)
+        protect(PROT_NONE);
+}
+#endif
+
+static void guard(void *start, size_t size) {
+#ifdef __x86_64__
+    static int installed;
+    struct sigaction action = {.sa_sigaction = touched, .sa_flags = SA_SIGINFO};
+    if (!accesses || start == MAP_FAILED)
+        return;
+    for (int i = 0; i < SEGMENTS; i++)
+        if (!segments[i].size) {
+            segments[i].start = start;
+            segments[i].size = (size + 4095) & ~4095UL;
+            break;
+        }
+    if (!installed) {
+        sigaction(SIGSEGV, &action, &old_segv);
+        action.sa_sigaction = passed;
+        sigaction(SIGTRAP, &action, NULL);
+        installed = 1;
+    }
+    protect(PROT_NONE);
+#else
+    (void)start, (void)size;
+#endif
+}
+
+static void forget(const void *start) {
+    for (int i = 0; i < SEGMENTS; i++)
+        if (segments[i].size && segments[i].start == start) {
+            syscall(SYS_mprotect, segments[i].start, segments[i].size, PROT_READ | PROT_WRITE);
+            segments[i].size = 0;
+        }
+}
+
+void *mmap(void *at, size_t size, int how, int flags, int fd, off_t offset) {
+    REAL(void *, mmap, void *, size_t, int, int, int, off_t);
+    void *got = real(at, size, how, flags, fd, offset);
+    if ((flags & MAP_SHARED) && (how & PROT_WRITE))
+        guard(got, size);
+    return got;
+}
+
+void *mmap64(void *at, size_t size, int how, int flags, int fd, off64_t offset) {
+    return mmap(at, size, how, flags, fd, offset);
+}
+
+int munmap(void *start, size_t size) {
+    REAL(int, munmap, void *, size_t);
+    forget(start);
+    return real(start, size);
+}
+
+/* Results. Of a call that the gate has just seen: it knows which. */
+
+#define REPORT(value) \
+    do { \
+        if (results) \
+            mark(RESULT, (uintptr_t)(long)(value), (long)(value) == -1 ? (uintptr_t)errno : 0, 0); \
+    } while (0)
+
+void *shmat(int id, const void *at, int flags) {
+    REAL(void *, shmat, int, const void *, int);
+    struct shmid_ds status;
+    void *got = real(id, at, flags);
+    REPORT(got == (void *)-1 ? -1 : 0);
+    if (got != (void *)-1 && accesses && !(flags & SHM_RDONLY) && shmctl(id, IPC_STAT, &status) == 0)
+        guard(got, status.shm_segsz);
+    return got;
+}
+
+int shmdt(const void *start) {
+    REAL(int, shmdt, const void *);
+    forget(start);
+    return real(start);
+}
+
+/* A signal that comes while the gate has not yet taken a call in makes it fail with EINTR. Programs expect that of slow
+   calls; of the others never: these are made again. */
+#define SURE(type, name, parameters, arguments, ...) \
+    type name parameters { \
+        REAL(type, name, __VA_ARGS__); \
+        type got; \
+        do \
+            got = real arguments; \
+        while (got == -1 && errno == EINTR && gated); \
+        REPORT(got); \
+        return got; \
+    }
+#define PLAIN(type, name, parameters, arguments, ...) \
+    type name parameters { \
+        REAL(type, name, __VA_ARGS__); \
+        type got = real arguments; \
+        REPORT(got); \
+        return got; \
+    }
+#define WITH(memory, type, name, parameters, arguments, ...) \
+    type name parameters { \
+        REAL(type, name, __VA_ARGS__); \
+        int opened = open_pages(memory); \
+        type got = real arguments; \
+        REPORT(got); \
+        close_pages(opened); \
+        return got; \
+    }
+
+SURE(int, msgget, (key_t key, int flags), (key, flags), key_t, int)
+SURE(int, semget, (key_t key, int count, int flags), (key, count, flags), key_t, int, int)
+SURE(int, shmget, (key_t key, size_t size, int flags), (key, size, flags), key_t, size_t, int)
+PLAIN(int, semop, (int id, struct sembuf *ops, size_t count), (id, ops, count), int, struct sembuf *, size_t)
+PLAIN(int, semtimedop, (int id, struct sembuf *ops, size_t count, const struct timespec *limit), (id, ops, count, limit),
+      int, struct sembuf *, size_t, const struct timespec *)
+WITH(text, int, msgsnd, (int id, const void *text, size_t size, int flags), (id, text, size, flags), int, const void *,
+     size_t, int)
+WITH(text, ssize_t, msgrcv, (int id, void *text, size_t size, long type, int flags), (id, text, size, type, flags), int,
+     void *, size_t, long, int)
+WITH(data, ssize_t, send, (int fd, const void *data, size_t size, int flags), (fd, data, size, flags), int, const void *,
+     size_t, int)
+WITH(data, ssize_t, recv, (int fd, void *data, size_t size, int flags), (fd, data, size, flags), int, void *, size_t, int)
+PLAIN(ssize_t, sendto, (int fd, const void *data, size_t size, int flags, const struct sockaddr *to, socklen_t length),
+      (fd, data, size, flags, to, length), int, const void *, size_t, int, const struct sockaddr *, socklen_t)
+PLAIN(ssize_t, recvfrom, (int fd, void *data, size_t size, int flags, struct sockaddr *from, socklen_t *length),
+      (fd, data, size, flags, from, length), int, void *, size_t, int, struct sockaddr *, socklen_t *)
+PLAIN(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags), int,
+      const struct msghdr *, int)
+PLAIN(ssize_t, recvmsg, (int fd, struct msghdr *message, int flags), (fd, message, flags), int, struct msghdr *, int)
+PLAIN(int, connect, (int fd, const struct sockaddr *to, socklen_t length), (fd, to, length), int,
+      const struct sockaddr *, socklen_t)
+SURE(int, bind, (int fd, const struct sockaddr *to, socklen_t length), (fd, to, length), int, const struct sockaddr *,
+      socklen_t)
+PLAIN(int, accept, (int fd, struct sockaddr *from, socklen_t *length), (fd, from, length), int, struct sockaddr *,
+      socklen_t *)
+PLAIN(int, accept4, (int fd, struct sockaddr *from, socklen_t *length, int flags), (fd, from, length, flags), int,
+      struct sockaddr *, socklen_t *, int)
+SURE(int, mkfifo, (const char *path, mode_t mode), (path, mode), const char *, mode_t)
+SURE(int, unlink, (const char *path), (path), const char *)
+SURE(int, rename, (const char *from, const char *to), (from, to), const char *, const char *)
+SURE(int, fsync, (int fd), (fd), int)
+SURE(int, fdatasync, (int fd), (fd), int)
+SURE(int, ftruncate, (int fd, off_t size), (fd, size), int, off_t)
+PLAIN(int, flock, (int fd, int how), (fd, how), int, int)
+SURE(int, socket, (int family, int kind, int protocol), (family, kind, protocol), int, int, int)
+SURE(int, listen, (int fd, int backlog), (fd, backlog), int, int)
+SURE(int, msgctl, (int id, int command, struct msqid_ds *data), (id, command, data), int, int, struct msqid_ds *)
+SURE(int, shmctl, (int id, int command, struct shmid_ds *data), (id, command, data), int, int, struct shmid_ds *)
+SURE(int, kill, (pid_t pid, int number), (pid, number), pid_t, int)
+PLAIN(pid_t, wait, (int *status), (status), int *)
+PLAIN(pid_t, waitpid, (pid_t pid, int *status, int options), (pid, status, options), pid_t, int *, int)
+PLAIN(pid_t, wait4, (pid_t pid, int *status, int options, struct rusage *usage), (pid, status, options, usage), pid_t,
+      int *, int, struct rusage *)
+
+int semctl(int id, int number, int command, ...) {
+    REAL(int, semctl, int, int, int, ...);
+    va_list rest;
+    va_start(rest, command);
+    void *data = va_arg(rest, void *); /* a union semun, which fits, or nothing, which is not looked at */
+    va_end(rest);
+    int got;
+    do
+        got = real(id, number, command, data);
+    while (got == -1 && errno == EINTR && gated);
+    REPORT(got);
+    return got;
+}
+
+int fcntl(int fd, int command, ...) {
+    REAL(int, fcntl, int, int, ...);
+    va_list rest;
+    va_start(rest, command);
+    void *data = va_arg(rest, void *);
+    va_end(rest);
+    int got;
+    do
+        got = real(fd, command, data);
+    while (got == -1 && errno == EINTR && gated && command != F_SETLKW && command != F_OFD_SETLKW);
+    if (command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK || command == F_OFD_SETLKW)
+        REPORT(got);
+    return got;
+}
+
+int fcntl64(int fd, int command, ...) {
+    va_list rest;
+    va_start(rest, command);
+    void *data = va_arg(rest, void *);
+    va_end(rest);
+    return fcntl(fd, command, data);
+}
+
+pid_t fork(void) {
+    REAL(pid_t, fork, void);
+    pid_t got;
+    do
+        got = real();
+    while (got == -1 && errno == EINTR && gated);
+    return got;
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *how, void *(*run)(void *), void *data) {
+    REAL(int, pthread_create, pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    int got;
+    do
+        got = real(thread, how, run, data);
+    while (got == EINTR && gated);
+    return got;
+}
+
+/* Reads of files elsewhere than where the program was started are left alone: an interpreter makes hundreds. */
+
+static int is_told(int fd) {
+    struct stat status;
+    return results && (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode) || status.st_dev == device);
+}
+
+static int is_regular(int fd) {
+    struct stat status;
+    int kept = errno;
+    int found = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+    errno = kept;
+    return found;
+}
+
+#define TRANSFER(name, buffer_type, parameters, arguments, ...) \
+    ssize_t name parameters { \
+        REAL(ssize_t, name, __VA_ARGS__); \
+        int opened = open_pages(data); \
+        ssize_t got; \
+        int kept, told; \
+        do { \
+            got = real arguments; \
+            kept = errno; \
+            told = is_told(fd); \
+            errno = kept; \
+        } while (got < 0 && errno == EINTR && gated && is_regular(fd)); \
+        if (told) \
+            REPORT(got); \
+        close_pages(opened); \
+        return got; \
+    }
+
+TRANSFER(read, void *, (int fd, void *data, size_t size), (fd, data, size), int, void *, size_t)
+TRANSFER(write, const void *, (int fd, const void *data, size_t size), (fd, data, size), int, const void *, size_t)
+TRANSFER(pread, void *, (int fd, void *data, size_t size, off_t at), (fd, data, size, at), int, void *, size_t, off_t)
+TRANSFER(pwrite, const void *, (int fd, const void *data, size_t size, off_t at), (fd, data, size, at), int, const void *,
+         size_t, off_t)
+TRANSFER(pread64, void *, (int fd, void *data, size_t size, off64_t at), (fd, data, size, at), int, void *, size_t, off64_t)
+TRANSFER(pwrite64, const void *, (int fd, const void *data, size_t size, off64_t at), (fd, data, size, at), int,
+         const void *, size_t, off64_t)
+
+size_t fread(void *data, size_t size, size_t count, FILE *file) {
+    REAL(size_t, fread, void *, size_t, size_t, FILE *);
+    int opened = open_pages(data);
+    size_t got = real(data, size, count, file);
+    close_pages(opened);
+    return got;
+}
+
+size_t fwrite(const void *data, size_t size, size_t count, FILE *file) {
+    REAL(size_t, fwrite, const void *, size_t, size_t, FILE *);
+    int opened = open_pages(data);
+    size_t got = real(data, size, count, file);
+    close_pages(opened);
+    return got;
+}
+
+static int is_fifo(const char *path) {
+    struct stat status;
+    int found = stat(path, &status) == 0 && S_ISFIFO(status.st_mode);
+    errno = EINTR;
+    return found;
+}
+
+#define OPEN(name) \
+    int name(const char *path, int flags, ...) { \
+        REAL(int, name, const char *, int, ...); \
+        va_list rest; \
+        va_start(rest, flags); \
+        mode_t mode = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(rest, mode_t) : 0; \
+        va_end(rest); \
+        int got; \
+        do \
+            got = real(path, flags, mode); \
+        while (got < 0 && errno == EINTR && gated && !is_fifo(path)); \
+        if ((flags & (O_ACCMODE | O_CREAT | O_TRUNC)) != O_RDONLY) \
+            REPORT(got); \
+        return got; \
+    }
+OPEN(open)
+OPEN(open64)
+
+/* Locks */
+
+sem_t *sem_open(const char *name, int flags, ...) {
+    REAL(sem_t *, sem_open, const char *, int, ...);
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;
+    unsigned value = flags & O_CREAT ? va_arg(rest, unsigned) : 0;
+    va_end(rest);
+    sem_t *got = real(name, flags, mode, value);
+    if (locks && got != SEM_FAILED)
+        mark(NAMES, (uintptr_t)got, (uintptr_t)name, 0);
+    return got;
+}
+
+#define ENDED(lock, got, why) mark((got) ? LACKS : HAS, (uintptr_t)(lock), (got) ? (uintptr_t)(why) : 0, 0)
+
+/* Tries first, so that whether it had to wait is known; then waits as it would have. */
+#define TAKE_SEMAPHORE(name, parameters, arguments, ...) \
+    int name parameters { \
+        REAL(int, name, __VA_ARGS__); \
+        static int (*try)(sem_t *); \
+        if (!try) \
+            try = (int (*)(sem_t *))dlsym(RTLD_NEXT, "sem_trywait"); \
+        if (!SEEN) \
+            return real arguments; \
+        mark(WANTS, (uintptr_t)lock, 0, 0); \
+        int opened = open_pages(lock); \
+        int got = try(lock); \
+        if (got < 0 && errno == EAGAIN) { \
+            mark(BUSY, (uintptr_t)lock, 0, 0); \
+            got = real arguments; \
+        } \
+        close_pages(opened); \
+        ENDED(lock, got, errno); \
+        return got; \
+    }
+TAKE_SEMAPHORE(sem_wait, (sem_t *lock), (lock), sem_t *)
+TAKE_SEMAPHORE(sem_timedwait, (sem_t *lock, const struct timespec *limit), (lock, limit), sem_t *, const struct timespec *)
+TAKE_SEMAPHORE(sem_clockwait, (sem_t *lock, clockid_t clock, const struct timespec *limit), (lock, clock, limit), sem_t *,
+               clockid_t, const struct timespec *)
+
+int sem_trywait(sem_t *lock) {
+    REAL(int, sem_trywait, sem_t *);
+    if (!SEEN)
+        return real(lock);
+    mark(WANTS, (uintptr_t)lock, 0, 0);
+    int opened = open_pages(lock);
+    int got = real(lock);
+    close_pages(opened);
+    ENDED(lock, got, errno);
+    return got;
+}
+
+int sem_post(sem_t *lock) {
+    REAL(int, sem_post, sem_t *);
+    if (SEEN)
+        mark(RELEASES, (uintptr_t)lock, 0, 0);
+    int opened = open_pages(lock);
+    int got = real(lock);
+    close_pages(opened);
+    return got;
+}
+
+#define TAKE_MUTEX(name, parameters, arguments, ...) \
+    int name parameters { \
+        REAL(int, name, __VA_ARGS__); \
+        static int (*try)(pthread_mutex_t *); \
+        if (!try) \
+            try = (int (*)(pthread_mutex_t *))dlsym(RTLD_NEXT, "pthread_mutex_trylock"); \
+        if (!SEEN) \
+            return real arguments; \
+        mark(WANTS, (uintptr_t)lock, 0, 0); \
+        int opened = open_pages(lock); \
+        int got = try(lock); \
+        if (got == EBUSY) { \
+            mark(BUSY, (uintptr_t)lock, 0, 0); \
+            got = real arguments; \
+        } \
+        close_pages(opened); \
+        mark(got && got != EOWNERDEAD ? LACKS : HAS, (uintptr_t)lock, (uintptr_t)got, 0); \
+        return got; \
+    }
+TAKE_MUTEX(pthread_mutex_lock, (pthread_mutex_t *lock), (lock), pthread_mutex_t *)
+TAKE_MUTEX(pthread_mutex_timedlock, (pthread_mutex_t *lock, const struct timespec *limit), (lock, limit),
+           pthread_mutex_t *, const struct timespec *)
+
+int pthread_mutex_trylock(pthread_mutex_t *lock) {
+    REAL(int, pthread_mutex_trylock, pthread_mutex_t *);
+    if (!SEEN)
+        return real(lock);
+    mark(WANTS, (uintptr_t)lock, 0, 0);
+    int opened = open_pages(lock);
+    int got = real(lock);
+    close_pages(opened);
+    mark(got && got != EOWNERDEAD ? LACKS : HAS, (uintptr_t)lock, (uintptr_t)got, 0);
+    return got;
+}
+
+int pthread_mutex_unlock(pthread_mutex_t *lock) {
+    REAL(int, pthread_mutex_unlock, pthread_mutex_t *);
+    if (SEEN)
+        mark(RELEASES, (uintptr_t)lock, 0, 0);
+    int opened = open_pages(lock);
+    int got = real(lock);
+    close_pages(opened);
+    return got;
+}
+
+/* Of these the library has two versions on x86-64; dlsym may give the old one, whose condition has another layout. */
+static void *condition(const char *name) {
+    void *found = dlvsym(RTLD_NEXT, name, "GLIBC_2.3.2");
+    return found ? found : dlsym(RTLD_NEXT, name);
+}
+
+int pthread_cond_wait(pthread_cond_t *queue, pthread_mutex_t *lock) {
+    static int (*real)(pthread_cond_t *, pthread_mutex_t *);
+    if (!real)
+        real = (int (*)(pthread_cond_t *, pthread_mutex_t *))condition("pthread_cond_wait");
+    if (!SEEN)
+        return real(queue, lock);
+    mark(WAITS, (uintptr_t)queue, (uintptr_t)lock, 0);
+    int opened = open_pages(lock);
+    int got = real(queue, lock);
+    close_pages(opened);
+    mark(HAS, (uintptr_t)lock, (uintptr_t)got, 0);
+    return got;
+}
+
+int pthread_cond_timedwait(pthread_cond_t *queue, pthread_mutex_t *lock, const struct timespec *limit) {
+    static int (*real)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+    if (!real)
+        real = (int (*)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *))condition("pthread_cond_timedwait");
+    if (!SEEN)
+        return real(queue, lock, limit);
+    mark(WAITS, (uintptr_t)queue, (uintptr_t)lock, 0);
+    int opened = open_pages(lock);
+    int got = real(queue, lock, limit);
+    close_pages(opened);
+    mark(HAS, (uintptr_t)lock, (uintptr_t)got, 0);
+    return got;
+}
+
+#define WAKE(name) \
+    int name(pthread_cond_t *queue) { \
+        static int (*real)(pthread_cond_t *); \
+        if (!real) \
+            real = (int (*)(pthread_cond_t *))condition(#name); \
+        if (SEEN) \
+            mark(WAKES, (uintptr_t)queue, 0, 0); \
+        int opened = open_pages(queue); \
+        int got = real(queue); \
+        close_pages(opened); \
+        return got; \
+    }
+WAKE(pthread_cond_signal)
+WAKE(pthread_cond_broadcast)

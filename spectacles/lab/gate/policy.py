@@ -1,0 +1,95 @@
+"""Who decides what becomes of a held call. The gate asks one object, for every call, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from spectacles.lab.gate.events import Event
+    from spectacles.lab.gate.supervisor import Gate
+
+
+@dataclass(frozen=True)
+class Go:
+    """Let it happen."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Keep it until Gate.let(), fail(), answer() or kill()."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """It does not happen; the caller gets `value`: a sleep that is skipped."""
+
+    value: int = 0
+
+
+@dataclass(frozen=True)
+class Fail:
+    """It does not happen; the caller gets the errno `number`."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Kill:
+    """It does not happen: its process dies there, by SIGKILL."""
+
+
+Decision = Go | Hold | Answer | Fail | Kill
+
+
+class Policy(Protocol):
+    """Decides. Called by the gate's thread, with its lock held: must not block; may call any method of the gate
+    that does not wait."""
+
+    def opened(self, gate: Gate) -> None:
+        """The gate is there; nothing runs yet."""
+
+    def decide(self, gate: Gate, event: Event) -> Decision:
+        """A task is held at `event`, of kind CALL, MARK or ACCESS."""
+
+    def look(self, gate: Gate) -> None:
+        """Called after each burst of events, and some hundred times a second while it says that it is `waiting`."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether look() has something to look for besides events: a task that falls asleep."""
+
+
+class Free:
+    """Everything goes on at once: a recording."""
+
+    waiting = False
+
+    def opened(self, gate: Gate) -> None:
+        """Nothing to prepare."""
+
+    def decide(self, gate: Gate, event: Event) -> Decision:
+        """Let it happen."""
+        return Go()
+
+    def look(self, gate: Gate) -> None:
+        """Nothing to look for."""
+
+
+class OneAtATime:
+    """Everything is held; whoever owns the gate calls settle(), picks a task, let()s it go, and so on.
+
+    Sleeps of the program are skipped: time does not pass in vain.
+    """
+
+    waiting = False
+
+    def opened(self, gate: Gate) -> None:
+        """Nothing to prepare."""
+
+    def decide(self, gate: Gate, event: Event) -> Decision:
+        """Hold it; answer a sleep at once."""
+        return Answer(0) if event.call == "sleep" else Hold()
+
+    def look(self, gate: Gate) -> None:
+        """Nothing to look for."""

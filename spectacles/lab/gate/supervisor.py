@@ -1,0 +1,691 @@
+"""The gate: takes in the calls of programs before they happen, records them, and does what a policy decides.
+
+A thread waits on the listeners of all programs. For each held call it makes an event (events.py), asks the policy
+(policy.py), and lets the call happen, or not. Whoever owns the gate may do the same from outside: let(), fail(),
+answer(), kill(). One lock guards everything.
+
+Rest is known, never guessed from silence: at_rest() is true when every task is held, or asleep in a call that waits
+for somebody else, or dead. That no task is missed is due to births, exits and waits being held as well: a child is
+named at the next stop of its parent, or at its own first, whichever comes first, and until then its parent runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import shutil
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectacles.common.errors import SpectaclesError
+from spectacles.lab.gate import calls, marks, seccomp
+from spectacles.lab.gate.events import BUSY, HAS, LACKS, WAITS, WAKES, Event, Kind
+from spectacles.lab.gate.policy import Answer, Fail, Free, Go, Hold, Kill, Policy
+from spectacles.lab.programs import kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from spectacles.lab.programs.world import Program, World
+
+REST = 10.0  # seconds that all tasks get to come to rest
+LOOKING = 0.002  # seconds between two looks at tasks that make no call
+BURST = 200  # calls taken in before the policy is asked to look() again
+
+
+class GateError(SpectaclesError):
+    """A program cannot be put under the gate, a task cannot be told so, or did not come to rest in time."""
+
+
+@dataclass
+class Task:
+    """A thread of a program under the gate."""
+
+    name: str
+    tid: int  # outside its world
+    pid: int  # of its process
+    program: str
+    held: Event | None = None  # the event it is held at
+    dead: bool = False
+    killed: bool = False  # by the gate
+    exiting: Event | None = None  # has been let go to exit(2)
+    children: int = 0
+    _notification: seccomp.Notification | None = field(default=None, repr=False)
+    _listener: int = field(default=-1, repr=False)
+    _pending: tuple[Event, str, tuple[int, ...]] | None = field(
+        default=None, repr=False
+    )  # let go, not known to be over
+
+    @property
+    def running(self) -> bool:
+        """Whether it is neither held nor dead: it may be asleep."""
+        return self.held is None and not self.dead
+
+
+@dataclass(frozen=True)
+class Rest:
+    """How a task is at rest."""
+
+    task: str
+    state: str  # "held", "asleep", "dead"
+    call: str = ""
+    object: str = ""
+
+
+class Gate:
+    """Puts programs of one world under supervision. A context manager; its end kills them.
+
+    policy: who decides (policy.py, script.py); without one everything runs free and is recorded. calls: names of those
+    that are held (calls.NAMES); births, deaths and waits always are. marks: whether locks and results are to be seen,
+    by a preload library; accesses: those to shared memory, too (x86-64 only). `notes` says what is not seen, and why.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        policy: Policy | None = None,
+        *,
+        calls_held: Sequence[str] = calls.NAMES,
+        with_marks: bool = True,
+        accesses: bool = False,
+    ) -> None:
+        self.policy: Policy = policy or Free()
+        self.notes: list[str] = []
+        self.tasks: dict[str, Task] = {}  # by name, the dead ones too
+        self.programs: dict[str, Program] = {}
+        self._world = world
+        always = ("fork", "exec", "wait", "exit")
+        held = calls.numbers_of(list(dict.fromkeys((*calls_held, *always))))
+        self._filter = seccomp.build(held, calls.MARK_NUMBER)
+        self._marks = with_marks
+        self._accesses = accesses
+        self._preload: str | None = None
+        self._events: list[Event] = []
+        self._by_tid: dict[int, Task] = {}
+        self._listeners: dict[int, str] = {}  # descriptor -> program
+        self._watched: dict[int, int] = {}  # pidfd -> PID
+        self._changed = threading.Condition(threading.RLock())
+        self._closing = False
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> Gate:
+        """Open it. Raises GateError where the kernel or the machine cannot."""
+        if not kernel.KNOWN:
+            raise GateError(f"le portillon ne connaît pas les appels de {os.uname().machine} : x86-64 ou aarch64")
+        self._start = time.monotonic()
+        self._names = calls.Names(self._world.inside, self._world.keys)
+        self._names.unseen += self._world.shared
+        self._poll = select.poll()
+        self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._poll.register(self._woken, select.POLLIN)
+        if self._marks:
+            library, why = marks.library()
+            if library is None:
+                self._note(why)
+            else:
+                self._preload = self._world.lend(library)
+                self._names.unseen.append(self._preload)
+                if self._accesses and os.uname().machine != "x86_64":
+                    self._note("les accès à la mémoire partagée ne sont vus que sur x86-64")
+        self.policy.opened(self)
+        self._thread = threading.Thread(target=self._serve, name="portillon", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._closing = True
+            for task in self._by_tid.values():
+                if not task.dead:
+                    _kill(task.pid)
+        os.write(self._wake, b"x")
+        self._thread.join(REST)
+        for descriptor in (*self._listeners, *self._watched, self._woken, self._wake):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        if self._failure is not None:
+            raise self._failure
+
+    # Programs
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        env: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Program:
+        """Start a command under the gate, as the task `name`; options: of World.start(). Raises GateError, WorldError.
+
+        Returns before the program has become what it is called: its first call, exec, is the first to be held.
+        """
+        with self._changed:
+            if name in self.tasks:
+                raise GateError(f"{name} : il y a déjà une tâche de ce nom")
+        self._inspect(name, command, env or {}, str(options.get("cwd", ".")))
+        extra = dict(env or {})
+        if self._preload is not None:
+            extra["LD_PRELOAD"] = f"{self._preload} {extra.get('LD_PRELOAD', '')}".strip()
+            extra["SPECTACLES_MARKS"] = "lra" if self._accesses else "lr"
+        program = self._world.start(command, env=extra, seccomp=self._filter, **options)
+        if program.listener is None:
+            raise GateError(program.failed or f"{name} : pas de portillon possible ici")
+        with self._changed:
+            self.programs[name] = program
+            self._adopt(name, program.pid, program.pid, name, "")
+            self._listeners[program.listener] = name
+            program.listener = None  # ours to close
+        os.write(self._wake, b"x")
+        return program
+
+    def _inspect(self, name: str, command: Sequence[str | Path], env: Mapping[str, str], cwd: str) -> None:
+        """Refuse what cannot be supervised, and say what will not be seen."""
+        words = str(command[0])
+        path = env.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+        if "/" in words:
+            found: str | None = str(self._world.folder / cwd / words) if not words.startswith("/") else words
+        else:
+            found = shutil.which(words, path=path)
+        if found is None or not os.path.exists(found):
+            return  # exec will say
+        if marks.word_size(found) == 32:
+            raise GateError(
+                f"{words} : programme 32 bits, dont les appels ont d'autres numéros ; le compiler en 64 bits"
+            )
+        if self._preload is not None and marks.linked_statically(found):
+            self._note(f"{words} est lié statiquement : ne sont pas vus {marks.UNSEEN}")
+
+    # What happened
+
+    def events(self, since: int = 0) -> list[Event]:
+        """Return the events with a seq above `since`."""
+        with self._changed:
+            self._raise_failure()
+            return self._events[since:]
+
+    def wait_for(self, task: str, call: str, timeout: float = REST, *, since: int = 0) -> Event:
+        """Return the first event of that task and call after `since`, once there is one. Raises GateError if late."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                self._raise_failure()
+                for event in self._events[since:]:
+                    if event.task == task and event.call == call:
+                        return event
+                since = len(self._events)
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise GateError(f"{task} : {call} n'est pas venu en {timeout:g} s")
+                self._changed.wait(left)
+
+    # Rest
+
+    def settle(self, timeout: float = REST) -> dict[str, Rest]:
+        """Block until every task is at rest, and return how. Raises GateError that names who never came to rest."""
+        deadline = time.monotonic() + timeout
+        spins = 0
+        while True:
+            with self._changed:
+                self._raise_failure()
+                rest, busy = self._look_at_all()
+                if not busy and not self._poll_pending():
+                    return rest
+            if time.monotonic() > deadline:
+                raise GateError(f"pas au repos en {timeout:g} s : " + " ; ".join(busy))
+            if spins < 20:
+                os.sched_yield()
+            else:
+                with self._changed:
+                    self._changed.wait(LOOKING)
+            spins += 1
+
+    def at_rest(self) -> bool:
+        """Say whether every task is at rest now."""
+        with self._changed:
+            return not self._look_at_all()[1] and not self._poll_pending()
+
+    def asleep(self, name: str) -> Rest | None:
+        """Return in what a task is asleep, or held; None if it runs. Raises GateError if there never was one."""
+        with self._changed:
+            task = self._task(name)
+            return None if self._poll_pending() else self._look(task)[0]
+
+    def _poll_pending(self) -> bool:
+        """Say whether a call is held that the thread has not yet taken in."""
+        peek = select.poll()  # one object cannot be asked by two threads
+        for listener in self._listeners:
+            peek.register(listener, select.POLLIN)
+        return any(what & select.POLLIN for _, what in peek.poll(0))
+
+    def _look_at_all(self) -> tuple[dict[str, Rest], list[str]]:
+        rest: dict[str, Rest] = {}
+        busy: list[str] = []
+        for name, task in list(self.tasks.items()):
+            found, why = self._look(task)
+            if found is not None:
+                rest[name] = found
+            else:
+                busy.append(f"{name} ({why})")
+        return rest, busy
+
+    def _look(self, task: Task) -> tuple[Rest | None, str]:
+        """Return how a task is at rest, or None and what it does."""
+        if task.dead:
+            return Rest(task.name, "dead"), ""
+        if task.held is not None:
+            if task._notification is None or seccomp.valid(task._listener, task._notification.id):
+                return Rest(task.name, "held", task.held.call, task.held.object), ""
+            self._lost(task)
+        state, number = _state(task.tid)
+        if state in ("Z", "X", ""):
+            if state == "Z" and task.tid == task.pid and not task.killed and not _all_dead(task.pid):
+                return Rest(task.name, "dead"), ""  # the first thread ended, others live on
+            self._died(task)
+            return Rest(task.name, "dead"), ""
+        said = calls.name(number)
+        if state in "ST" and (said in calls.BLOCKING or state == "T"):
+            pending = task._pending
+            where = pending[0].object if pending is not None and pending[0].call == said else ""
+            if pending is not None and pending[0].call in (BUSY, WAITS) and said == "futex":
+                where = pending[0].object
+            return Rest(task.name, "asleep", said or "stopped", where), ""
+        if state == "D" and said == "fork":  # vfork: until the child has become something else
+            return Rest(task.name, "asleep", said), ""
+        return None, f"état {state}, " + (f"dans {said}" if said else f"appel {number}" if number >= 0 else "calcule")
+
+    # Decisions
+
+    def held(self) -> list[Task]:
+        """Return the tasks that are held, in the order in which they were."""
+        with self._changed:
+            found = [task for task in self.tasks.values() if task.held is not None]
+            return sorted(found, key=lambda task: task.held.seq if task.held else 0)
+
+    def let(self, name: str) -> None:
+        """Let the held call of a task happen. Raises GateError if it is not held."""
+        self._decide(name, "let")
+
+    def fail(self, name: str, number: int) -> None:
+        """Make the held call of a task fail with an errno. Raises GateError."""
+        self._decide(name, "fail", number)
+
+    def answer(self, name: str, value: int) -> None:
+        """Return a value in the place of the held call of a task. Raises GateError."""
+        self._decide(name, "answer", value)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to the process of a task, held or not. Raises GateError. Dead: nothing."""
+        with self._changed:
+            task = self._task(name)
+            if task.dead:
+                return
+            self._record(
+                task, Kind.DECISION, "kill", of=task.held.seq if task.held else 0, arguments={"signal": number}
+            )
+            task.killed = task.killed or number == signal.SIGKILL
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(task.pid, number)
+            self._changed.notify_all()
+
+    def _task(self, name: str) -> Task:
+        if name not in self.tasks:
+            raise GateError(f"{name} : pas de tâche de ce nom ({', '.join(self.tasks) or 'aucune'})")
+        return self.tasks[name]
+
+    def _decide(self, name: str, what: str, value: int = 0) -> None:
+        with self._changed:
+            task = self._task(name)
+            if task.held is None:
+                raise GateError(f"{name} n'est pas retenu")
+            self._record(task, Kind.DECISION, what, task.held.object, of=task.held.seq, **_valued(what, value))
+            self._release(task, what, value)
+            self._changed.notify_all()
+
+    def _release(self, task: Task, what: str, value: int = 0) -> None:
+        """Answer for a held call."""
+        event, notification = task.held, task._notification
+        assert event is not None
+        assert notification is not None
+        if what == "let":
+            done = seccomp.let(task._listener, notification.id)
+        elif what == "fail":
+            done = seccomp.answer(task._listener, notification.id, 0, value)
+        else:
+            done = seccomp.answer(task._listener, notification.id, value)
+        if not done:
+            self._lost(task)
+            return
+        task.held = task._notification = None
+        if what == "let":
+            task._pending = (event, _real(notification), notification.args) if event.kind != Kind.ACCESS else None
+            if event.call == "exit":
+                task.exiting = event
+                for other in self._by_tid.values():  # threads that exit_group takes along
+                    if event.arguments.get("all") and other.pid == task.pid:
+                        other.exiting = event
+            elif event.call == "exec":
+                self._names.forget_places()
+        else:
+            error = errno.errorcode.get(value, str(value)) if what == "fail" else ""
+            self._record(task, Kind.RESULT, event.call, event.object, of=event.seq,
+                         result=-1 if what == "fail" else value, errno=error)  # fmt: skip
+
+    def _lost(self, task: Task) -> None:
+        """A held call is held no more: its task is dead, or a signal took it away, and it may make the call again."""
+        event = task.held
+        task.held = task._notification = None
+        if event is not None and _state(task.tid)[0] not in ("", "Z", "X"):
+            self._record(task, Kind.INTERRUPTED, event.call, event.object, of=event.seq)
+
+    # The thread
+
+    def _serve(self) -> None:
+        try:
+            while not self._closing:
+                registered = self._register()
+                wait = LOOKING * 1000 if self.policy.waiting else 200
+                ready = self._poll.poll(wait)
+                with self._changed:
+                    self._take_all(ready, registered)
+                    self.policy.look(self)
+                    self._changed.notify_all()
+        except BaseException as error:  # ours to mend; nobody must wait for ever for it
+            with self._changed:
+                self._failure = error
+                for task in self._by_tid.values():
+                    _kill(task.pid)
+                self._changed.notify_all()
+
+    def _register(self) -> set[int]:
+        with self._changed:
+            for listener in self._listeners:
+                self._poll.register(listener, select.POLLIN)
+            for pidfd in self._watched:
+                self._poll.register(pidfd, select.POLLIN)
+            return set(self._listeners)
+
+    def _take_all(self, ready: list[tuple[int, int]], listeners: set[int]) -> None:
+        for number, what in sorted(ready, key=lambda pair: pair[0] not in self._watched):  # deaths first
+            if number == self._woken:
+                os.read(self._woken, 512)
+            elif number in listeners:
+                for _ in range(BURST):
+                    if not what & select.POLLIN:
+                        break
+                    self._take(number)
+                    again = select.poll()
+                    again.register(number, select.POLLIN)
+                    what = dict(again.poll(0)).get(number, 0)
+                if what & select.POLLHUP and not what & select.POLLIN:
+                    self._poll.unregister(number)
+                    del self._listeners[number]
+                    os.close(number)
+            elif number in self._watched:
+                self._process_died(number)
+
+    def _take(self, listener: int) -> None:
+        """Take in one held call."""
+        notification = seccomp.receive(listener)
+        if notification is None:
+            return
+        task = self._by_tid.get(notification.tid)
+        if task is None or task.dead:
+            task = self._meet(notification.tid, self._listeners[listener])
+        task._notification, task._listener = notification, listener
+        if notification.foreign:
+            self._refuse(task)
+            return
+        caller = calls.Caller(notification.tid)
+        tagged = notification.nr == calls.MARK_NUMBER
+        if tagged and calls.mark_name(notification.args[1]) in ("result", "names"):
+            self._hear(task, caller, notification)
+            return
+        event = self._mark(task, caller, notification) if tagged else self._call(task, caller, notification)
+        if event is None or self._closing:
+            seccomp.let(listener, notification.id)
+            task._notification = None
+            return
+        task.held = event
+        self._name_children(task)
+        self._apply(task, event)
+
+    def _apply(self, task: Task, event: Event) -> None:
+        decision = self.policy.decide(self, event)
+        if isinstance(decision, Go):
+            self._release(task, "let")
+        elif isinstance(decision, Answer):
+            self._release(task, "answer", decision.value)
+        elif isinstance(decision, Fail):
+            self._record(task, Kind.DECISION, "fail", event.object, of=event.seq, **_valued("fail", decision.number))
+            self._release(task, "fail", decision.number)
+        elif isinstance(decision, Kill):
+            self.kill(task.name)
+        elif isinstance(decision, Hold):
+            pass
+
+    def _hear(self, task: Task, caller: calls.Caller, notification: seccomp.Notification) -> None:
+        """Take in a mark at which nobody is held: the result of a call, the name of a semaphore."""
+        _, kind, a, b, _, _ = notification.args
+        if calls.mark_name(kind) == "names":
+            self._names.name_memory(caller, a, f"semaphore /{caller.string(b).lstrip('/')}")
+        elif task._pending is not None:
+            self._over(task, caller, result=a - (1 << 64) if a >> 63 else a, number=b, exact=True)
+        seccomp.let(task._listener, notification.id)
+        task._notification = None
+
+    def _over(self, task: Task, caller: calls.Caller, *, result: int | None, number: int, exact: bool) -> None:
+        """The call that was let go is over."""
+        assert task._pending is not None
+        event, real, args = task._pending
+        task._pending = None
+        if event.kind != Kind.CALL:
+            return
+        brought = {} if number else calls.received(real, caller, args, result)
+        if event.call == "wait" and result:  # then who was waited for is dead, whether poll(2) has said so or not
+            for pidfd, pid in list(self._watched.items()):
+                if _state(pid)[0] in ("Z", "X", ""):
+                    self._process_died(pidfd)
+        self._record(task, Kind.RESULT, event.call, event.object, brought, of=event.seq, result=result, exact=exact,
+                     errno=errno.errorcode.get(number, str(number)) if number else "")  # fmt: skip
+
+    def _mark(self, task: Task, caller: calls.Caller, notification: seccomp.Notification) -> Event | None:
+        _, kind, a, b, _, _ = notification.args
+        said = calls.mark_name(kind)
+        if not said:
+            return None
+        if task._pending is not None:
+            self._over(task, caller, result=None, number=0, exact=False)
+        place = self._names.place(caller, a)
+        if said in ("reads", "writes"):
+            where, _, offset = place.partition("+")
+            at = self._names.place(caller, b)
+            return self._record(task, Kind.ACCESS, said, where, {"offset": int(offset or "0", 16), "at": at})
+        found: dict[str, Any] = {}
+        what = "condition" if said in (WAITS, WAKES) else "lock"
+        lock = place if place.startswith("semaphore ") else f"{what} {place}"
+        if said == WAITS:
+            found["lock"] = f"lock {self._names.place(caller, b)}"
+        if said in (HAS, LACKS):
+            return self._record(
+                task, Kind.MARK, said, lock, result=b, errno=errno.errorcode.get(b, str(b)) if b else ""
+            )
+        return self._record(task, Kind.MARK, said, lock, found)
+
+    def _call(self, task: Task, caller: calls.Caller, notification: seccomp.Notification) -> Event | None:
+        real = _real(notification)
+        if task._pending is not None:
+            self._over(task, caller, result=None, number=0, exact=False)
+        call, decoded = calls.decode(real, caller, self._names, notification.args)
+        if not seccomp.valid(task._listener, notification.id) or decoded is None:
+            return None
+        return self._record(task, Kind.CALL, call, decoded[0], decoded[1])
+
+    # Births and deaths
+
+    def _adopt(self, name: str, tid: int, pid: int, program: str, parent: str) -> Task:
+        task = Task(name, tid, pid, program)
+        self.tasks[name] = task
+        self._by_tid[tid] = task
+        self._record(task, Kind.BIRTH, "birth", arguments={"parent": parent, "thread": tid != pid})
+        if tid == pid:
+            with contextlib.suppress(OSError):
+                self._watched[os.pidfd_open(pid)] = pid
+        return task
+
+    def _meet(self, tid: int, program: str) -> Task:
+        """A task is held for the first time: find out whose child it is."""
+        pid, parent = _ids(tid)
+        maker = self._by_tid.get(parent if pid == tid else pid)
+        if pid == tid:  # by which thread of its parent?
+            for task in self._by_tid.values():
+                if task.pid == parent and not task.dead and tid in _children(task.pid, task.tid):
+                    maker = task
+        for task in ([] if maker is None else [maker]) + list(self._by_tid.values()):
+            if not task.dead:
+                self._name_children(task)
+                if tid in self._by_tid and not self._by_tid[tid].dead:
+                    return self._by_tid[tid]
+        return self._adopt(self._fresh(self.tasks[program]), tid, pid, program, program)  # its parent is no more
+
+    def _name_children(self, task: Task) -> None:
+        """Name the children of a task, and the threads of its process, that have no name yet."""
+        for other in list(self._by_tid.values()):  # threads that have left
+            if other.pid == task.pid and other.exiting is not None and not other.dead and not _state(other.tid)[0]:
+                self._died(other)
+        born = [(pid, pid) for pid in _children(task.pid, task.tid)]
+        if task.tid == task.pid or task._pending is not None:
+            born += [(tid, task.pid) for tid in _threads(task.pid)]
+        for tid, pid in born:
+            known = self._by_tid.get(tid)
+            if known is None or (known.dead and _state(tid)[0] not in ("", "Z", "X")):
+                self._adopt(self._fresh(task), tid, pid, task.program, task.name)
+
+    def _fresh(self, parent: Task) -> str:
+        parent.children += 1
+        return f"{parent.name}.{parent.children}"
+
+    def _process_died(self, pidfd: int) -> None:
+        pid = self._watched.pop(pidfd, 0)
+        if not pid:
+            return
+        with contextlib.suppress(KeyError):
+            self._poll.unregister(pidfd)
+        os.close(pidfd)
+        for task in list(self._by_tid.values()):
+            if task.pid == pid and not task.dead:
+                self._died(task)
+
+    def _died(self, task: Task) -> None:
+        task.held = task._notification = None
+        task.dead = True
+        exiting = task.exiting
+        code = exiting.arguments["code"] if exiting is not None and not task.killed else None
+        self._record(task, Kind.DEATH, "killed" if exiting is None or task.killed else "exit", result=code,
+                     of=exiting.seq if exiting is not None else 0)  # fmt: skip
+
+    def _refuse(self, task: Task) -> None:
+        """A call of another architecture: its number and arguments mean something else, nothing can be said of it."""
+        self._note(f"{task.name} : appel d'un programme 32 bits, arrêté là ; le compiler en 64 bits")
+        task.killed = True
+        _kill(task.pid)
+
+    # Events
+
+    def _record(
+        self,
+        task: Task | None,
+        kind: Kind,
+        call: str,
+        object_: str = "",
+        arguments: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> Event:
+        event = Event(
+            seq=len(self._events) + 1,
+            time=time.monotonic() - self._start,
+            task=task.name if task is not None else "",
+            kind=kind,
+            call=call,
+            object=object_,
+            arguments=arguments or {},
+            pid=task.pid if task is not None else 0,
+            tid=task.tid if task is not None else 0,
+            **more,
+        )
+        self._events.append(event)
+        return event
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        self._record(None, Kind.NOTE, "note", arguments={"text": text})
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise GateError(f"le portillon est tombé : {self._failure!r}") from self._failure
+
+
+def _real(notification: seccomp.Notification) -> str:
+    return calls.REAL.get(notification.nr, "")
+
+
+def _valued(what: str, value: int) -> dict[str, Any]:
+    return {} if what == "let" else {"arguments": {"errno" if what == "fail" else "value": value}}
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _state(tid: int) -> tuple[str, int]:
+    """Return the state letter of a task and the number of the call it is in (-1: none, or not to be known)."""
+    try:
+        with open(f"/proc/{tid}/stat") as file:
+            state = file.read().rpartition(")")[2].split()[0]
+        if state not in "SDT":
+            return state, -1
+        with open(f"/proc/{tid}/syscall") as file:
+            word = file.read().split()[0]
+        with open(f"/proc/{tid}/stat") as file:  # still asleep, so that the call is the one it sleeps in
+            again = file.read().rpartition(")")[2].split()[0]
+        return (state if again == state else "R"), int(word) if word.lstrip("-").isdigit() else -1
+    except (OSError, IndexError):
+        return "", -1
+
+
+def _ids(tid: int) -> tuple[int, int]:
+    """Return the process of a thread and its parent, (tid, 0) if it is no more."""
+    found = {"Tgid": tid, "PPid": 0}
+    with contextlib.suppress(OSError), open(f"/proc/{tid}/status") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if name in found:
+                found[name] = int(value)
+    return found["Tgid"], found["PPid"]
+
+
+def _children(pid: int, tid: int) -> list[int]:
+    """Return the children that a thread has made and that live, or are zombies, in the order of their birth."""
+    try:
+        with open(f"/proc/{pid}/task/{tid}/children") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+
+
+def _threads(pid: int) -> Iterator[int]:
+    try:
+        yield from sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return
+
+
+def _all_dead(pid: int) -> bool:
+    return all(_state(tid)[0] in ("Z", "X", "") for tid in _threads(pid))
