@@ -106,7 +106,9 @@ def test_messages(inside: World) -> None:
         assert sorted(event.arguments["data"][:1] for event in took) == sorted(sent)
         assert [event.result for event in took] == [8, 8]
     births = {event.task: event.arguments for event in events if event.kind == Kind.BIRTH}
-    assert births["A.1"] == {"parent": "A", "thread": True}
+    assert births["A.1"]["parent"] == "A"
+    assert births["A.1"]["thread"] is True
+    assert births["A.1"]["inside"] == births["A"]["inside"] + 1 or not inside.private
     assert {event.object for event in events if event.call == "msgsnd"} == {"private queue #1"}
 
 

@@ -183,6 +183,7 @@ class Names:
         self._by_inode: dict[int, str] = {}
         self._temporary: set[str] = set()
         self._places: dict[tuple[int, int], str] = {}
+        self._maps: dict[int, list[tuple[int, int, int, int, str]]] = {}
 
     def _number(self, kind: str, what: Any) -> int:
         met = self._met.setdefault(kind, {})
@@ -191,8 +192,10 @@ class Names:
     def system_v(self, kind: str, number: int) -> str:
         """Return the name of a queue, of memory, of semaphores by its id."""
         if (kind, number) not in self._keys:
-            self._keys.update(self._ask_keys())
-        key = self._keys.get((kind, number))
+            self._keys.update(
+                {(said.removeprefix("shared "), found): key for (said, found), key in self._ask_keys().items()}
+            )
+        key = self._keys.setdefault((kind, number), 0)
         if key:
             return f"{kind} {key:#010x}"
         return f"private {kind} #{self._number(kind, number)}"
@@ -276,16 +279,25 @@ class Names:
             self._places[caller.tid, address] = self._find(caller, address)
         return self._places[caller.tid, address]
 
-    def forget_places(self) -> None:
-        """A program was replaced: its addresses mean something else."""
-        self._places.clear()
+    def forget_places(self, tid: int) -> None:
+        """What a task has in its memory changes, or has another name."""
+        self._maps.pop(tid, None)
+        for known in [known for known in self._places if known[0] == tid]:
+            del self._places[known]
+
+    def _mapped(self, caller: Caller, address: int) -> list[tuple[int, int, int, int, str]]:
+        """Return the mappings of a task: as they were, if `address` was mapped then."""
+        maps = self._maps.get(caller.tid)
+        if maps is None or not any(row[0] <= address < row[1] for row in maps):
+            maps = self._maps[caller.tid] = caller.maps()
+        return maps
 
     def _find(self, caller: Caller, address: int) -> str:
         base = 0
         module = ""
         last_end = 0
         anonymous = 0
-        for start, end, offset, inode, path in caller.maps():
+        for start, end, offset, inode, path in self._mapped(caller, address):
             if path.startswith("/") and inode and path != module:
                 module, base = path, start - offset
             elif not path and start != last_end:

@@ -21,7 +21,8 @@ from typing import Any
 class Kind(StrEnum):
     """What an event is."""
 
-    BIRTH = "birth"  # a task is first seen; arguments: parent (a task, "" for a program), thread (whether it is one)
+    BIRTH = "birth"  # a task is first seen; arguments: parent (a task, "" for a program), thread (whether it is one),
+    # inside (its PID, or thread ID, in its world: what getpid() and kill() call it there)
     CALL = "call"  # a system call is about to happen; see calls.py for the arguments of each
     MARK = "mark"  # something is about to happen that is no system call: see below
     ACCESS = "access"  # "reads" or "writes" of shared memory; arguments: offset, at (place in the program)

@@ -59,11 +59,16 @@ class Policy(Protocol):
     def waiting(self) -> bool:
         """Whether look() has something to look for besides events: a task that falls asleep."""
 
+    @property
+    def stepwise(self) -> bool:
+        """Whether nothing happens but in Gate.settle(): then there is no thread, and no time lost between two."""
+
 
 class Free:
     """Everything goes on at once: a recording."""
 
     waiting = False
+    stepwise = False
 
     def opened(self, gate: Gate) -> None:
         """Nothing to prepare."""
@@ -79,10 +84,11 @@ class Free:
 class OneAtATime:
     """Everything is held; whoever owns the gate calls settle(), picks a task, let()s it go, and so on.
 
-    Sleeps of the program are skipped: time does not pass in vain.
+    The programs move only while settle() or wait_for() runs. Their sleeps are skipped: time does not pass in vain.
     """
 
     waiting = False
+    stepwise = True
 
     def opened(self, gate: Gate) -> None:
         """Nothing to prepare."""

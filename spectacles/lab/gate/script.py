@@ -161,6 +161,7 @@ class Script:
     # The policy
 
     waiting = True
+    stepwise = False
 
     def opened(self, gate: Gate) -> None:
         """Begin."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 REST = 10.0  # seconds that all tasks get to come to rest
 LOOKING = 0.002  # seconds between two looks at tasks that make no call
+SPINS = 50  # looks without a pause before the first such pause
 BURST = 200  # calls taken in before the policy is asked to look() again
 
 
@@ -135,7 +136,8 @@ class Gate:
                     self._note("les accès à la mémoire partagée ne sont vus que sur x86-64")
         self.policy.opened(self)
         self._thread = threading.Thread(target=self._serve, name="portillon", daemon=True)
-        self._thread.start()
+        if not self.policy.stepwise:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -145,7 +147,8 @@ class Gate:
                 if not task.dead:
                     _kill(task.pid)
         os.write(self._wake, b"x")
-        self._thread.join(REST)
+        if not self.policy.stepwise:
+            self._thread.join(REST)
         for descriptor in (*self._listeners, *self._watched, self._woken, self._wake):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -223,7 +226,10 @@ class Gate:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise GateError(f"{task} : {call} n'est pas venu en {timeout:g} s")
-                self._changed.wait(left)
+                if self.policy.stepwise:
+                    self._pump(1)
+                else:
+                    self._changed.wait(left)
 
     # Rest
 
@@ -232,18 +238,22 @@ class Gate:
         deadline = time.monotonic() + timeout
         spins = 0
         while True:
+            if self.policy.stepwise:
+                self._pump(0)
             with self._changed:
                 self._raise_failure()
                 rest, busy = self._look_at_all()
                 if not busy and not self._poll_pending():
                     return rest
-            if time.monotonic() > deadline:
-                raise GateError(f"pas au repos en {timeout:g} s : " + " ; ".join(busy))
-            if spins < 20:
-                os.sched_yield()
-            else:
-                with self._changed:
+                if time.monotonic() > deadline:
+                    raise GateError(f"pas au repos en {timeout:g} s : " + " ; ".join(busy))
+                if not self.policy.stepwise:
                     self._changed.wait(LOOKING)
+            if self.policy.stepwise:
+                if spins < SPINS:
+                    os.sched_yield()
+                else:
+                    self._pump(1)
             spins += 1
 
     def at_rest(self) -> bool:
@@ -370,8 +380,8 @@ class Gate:
                 for other in self._by_tid.values():  # threads that exit_group takes along
                     if event.arguments.get("all") and other.pid == task.pid:
                         other.exiting = event
-            elif event.call == "exec":
-                self._names.forget_places()
+            elif event.call in ("exec", "shmat", "shmdt"):
+                self._names.forget_places(task.tid)
         else:
             error = errno.errorcode.get(value, str(value)) if what == "fail" else ""
             self._record(task, Kind.RESULT, event.call, event.object, of=event.seq,
@@ -389,19 +399,22 @@ class Gate:
     def _serve(self) -> None:
         try:
             while not self._closing:
-                registered = self._register()
-                wait = LOOKING * 1000 if self.policy.waiting else 200
-                ready = self._poll.poll(wait)
-                with self._changed:
-                    self._take_all(ready, registered)
-                    self.policy.look(self)
-                    self._changed.notify_all()
+                self._pump(int(LOOKING * 1000) if self.policy.waiting else 200)
         except BaseException as error:  # ours to mend; nobody must wait for ever for it
             with self._changed:
                 self._failure = error
                 for task in self._by_tid.values():
                     _kill(task.pid)
                 self._changed.notify_all()
+
+    def _pump(self, milliseconds: int) -> None:
+        """Wait for held calls and deaths, and take them in."""
+        registered = self._register()
+        ready = self._poll.poll(milliseconds)
+        with self._changed:
+            self._take_all(ready, registered)
+            self.policy.look(self)
+            self._changed.notify_all()
 
     def _register(self) -> set[int]:
         with self._changed:
@@ -530,10 +543,12 @@ class Gate:
     # Births and deaths
 
     def _adopt(self, name: str, tid: int, pid: int, program: str, parent: str) -> Task:
+        self._names.forget_places(tid)
         task = Task(name, tid, pid, program)
         self.tasks[name] = task
         self._by_tid[tid] = task
-        self._record(task, Kind.BIRTH, "birth", arguments={"parent": parent, "thread": tid != pid})
+        arguments = {"parent": parent, "thread": tid != pid, "inside": _ids(tid)[2]}
+        self._record(task, Kind.BIRTH, "birth", arguments=arguments)
         if tid == pid:
             with contextlib.suppress(OSError):
                 self._watched[os.pidfd_open(pid)] = pid
@@ -541,7 +556,7 @@ class Gate:
 
     def _meet(self, tid: int, program: str) -> Task:
         """A task is held for the first time: find out whose child it is."""
-        pid, parent = _ids(tid)
+        pid, parent, _ = _ids(tid)
         maker = self._by_tid.get(parent if pid == tid else pid)
         if pid == tid:  # by which thread of its parent?
             for task in self._by_tid.values():
@@ -660,15 +675,15 @@ def _state(tid: int) -> tuple[str, int]:
         return "", -1
 
 
-def _ids(tid: int) -> tuple[int, int]:
-    """Return the process of a thread and its parent, (tid, 0) if it is no more."""
-    found = {"Tgid": tid, "PPid": 0}
+def _ids(tid: int) -> tuple[int, int, int]:
+    """Return the process of a thread, its parent, and the thread as its world calls it; (tid, 0, 0) if it is gone."""
+    found = {"Tgid": tid, "PPid": 0, "NSpid": 0}
     with contextlib.suppress(OSError), open(f"/proc/{tid}/status") as file:
         for line in file:
             name, _, value = line.partition(":")
             if name in found:
-                found[name] = int(value)
-    return found["Tgid"], found["PPid"]
+                found[name] = int(value.split()[-1])
+    return found["Tgid"], found["PPid"], found["NSpid"]
 
 
 def _children(pid: int, tid: int) -> list[int]:
