@@ -279,6 +279,11 @@ class Names:
             self._places[caller.tid, address] = self._find(caller, address)
         return self._places[caller.tid, address]
 
+    @property
+    def has_connections(self) -> bool:
+        """Whether a TCP connection was ever met."""
+        return bool(self._ports)
+
     def forget_places(self, tid: int) -> None:
         """What a task has in its memory changes, or has another name."""
         self._maps.pop(tid, None)
@@ -327,6 +332,18 @@ class Names:
 
 def _port(text: str) -> int:
     return int(text.rpartition(":")[2], 16)
+
+
+def in_flight(table: str) -> bool:
+    """Say whether a table of /proc/net/tcp has bytes that were sent on one end of a connection of this host and that
+    have neither been taken in nor acknowledged by the other: under load the kernel may deliver them a moment later."""
+    rows = [line.split() for line in table.splitlines()[1:]]
+    established = {(row[1], row[2]): row[4].partition(":") for row in rows if len(row) > 4 and row[3] == "01"}
+    for (local, remote), (sent, _, _) in established.items():
+        peer = established.get((remote, local))
+        if peer is not None and int(sent, 16) and not int(peer[2], 16):
+            return True
+    return False
 
 
 # Decoding: (caller, names, arguments) -> object, arguments of the event; None: of no interest, let it happen

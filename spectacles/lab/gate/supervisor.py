@@ -283,6 +283,12 @@ class Gate:
                 rest[name] = found
             else:
                 busy.append(f"{name} ({why})")
+        if not busy and self._names.has_connections:
+            for task in self.tasks.values():
+                if not task.dead:  # any will do: one network for all
+                    if _in_flight(task.tid):
+                        busy.append(f"{task.name} (des octets en route sur une connexion)")
+                    break
         return rest, busy
 
     def _look(self, task: Task) -> tuple[Rest | None, str]:
@@ -684,6 +690,14 @@ def _ids(tid: int) -> tuple[int, int, int]:
             if name in found:
                 found[name] = int(value.split()[-1])
     return found["Tgid"], found["PPid"], found["NSpid"]
+
+
+def _in_flight(tid: int) -> bool:
+    for family in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError), open(f"/proc/{tid}/net/{family}") as table:
+            if calls.in_flight(table.read()):
+                return True
+    return False
 
 
 def _children(pid: int, tid: int) -> list[int]:

@@ -122,6 +122,10 @@ static void on_signal(int number) {
     write(1, "signal\n", 7);
 }
 
+static void on_nothing(int number) {
+    (void)number;
+}
+
 /* A signal while it waits for a message, or is held before it asks for one. */
 static int interrupted(void) {
     Message message;
@@ -131,6 +135,29 @@ static int interrupted(void) {
     ssize_t got = msgrcv(queue, &message, sizeof message.text, 0, 0);
     printf("%s\n", got < 0 && errno == EINTR ? "EINTR" : "got it");
     return 0;
+}
+
+/* Calls that never fail with EINTR, while signals come all the time; exit code: whether one did. */
+static int storm(void) {
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    int failed = 0;
+    pid_t self = getpid();
+    action.sa_handler = on_nothing;
+    sigaction(SIGUSR1, &action, NULL);
+    if (fork() == 0)
+        for (;;)
+            if (kill(self, SIGUSR1) < 0 || getppid() != self)
+                _exit(0);
+    for (int i = 0; i < 200; i++) {
+        int id = msgget(IPC_PRIVATE, 0600);
+        struct msqid_ds status;
+        failed |= id < 0 || msgctl(id, IPC_STAT, &status) < 0 || msgctl(id, IPC_RMID, NULL) < 0;
+        int file = open("fichier", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        failed |= file < 0 || write(file, "x", 1) != 1 || ftruncate(file, 0) < 0 || fsync(file) < 0;
+        close(file);
+        failed |= unlink("fichier") < 0;
+    }
+    return failed;
 }
 
 int main(int argc, char **argv) {
@@ -147,6 +174,8 @@ int main(int argc, char **argv) {
         return conditions();
     if (!strcmp(what, "interrupted"))
         return interrupted();
+    if (!strcmp(what, "storm"))
+        return storm();
     if (!strcmp(what, "spins")) {
         printf("spins\n");
         fflush(stdout);
@@ -191,9 +220,9 @@ int main(int argc, char **argv) {
         return 0;
     }
 #ifdef __x86_64__
-    if (!strcmp(what, "old")) { /* a call by the numbers of 32-bit programs: 20 is getpid there */
+    if (!strcmp(what, "old")) { /* a call by the numbers of 32-bit programs: 24 is getuid there, sched_yield here */
         long got;
-        __asm__ volatile("int $0x80" : "=a"(got) : "a"(20) : "memory");
+        __asm__ volatile("int $0x80" : "=a"(got) : "a"(24) : "memory");
         printf("%ld\n", got);
         return 0;
     }
