@@ -80,9 +80,12 @@ def results(events: list[Event], call: str) -> list[Event]:
 
 def test_calls_objects_and_results(world: World) -> None:
     """A file saved as the original does it. (Fails with `result` marks not matched to their call.)"""
-    with Gate(world) as gate:
+    poured: list[Event] = []
+    with Gate(world, sink=poured.append) as gate:
         assert gate.start("A", ["./gated", "save"]).wait(helpers.DEADLINE) == 0
+        helpers.eventually(lambda: gate.tasks["A"].dead, "its death is seen")
         events = gate.events()
+    assert poured == events
     saved = ["open spectacles.dat", "write spectacles.dat"]
     assert calls_of(events, "A") == [*saved, *saved, "write terminal", "exit"]
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
@@ -208,6 +211,19 @@ def test_static_programs(gated: Path, tmp_path: Path) -> None:
         assert gate.start("A", ["./static", "order"]).wait(helpers.DEADLINE) == 0
         assert "statiquement" in gate.notes[-1]
         assert [event.exact for event in results(gate.events(), "msgrcv")] == [False, False]
+
+
+def test_sanitized_programs(tmp_path: Path) -> None:
+    """A program with AddressSanitizer runs under the gate, marks included. (Fails without ASAN_OPTIONS.)"""
+    built = subprocess.run(
+        ["cc", "-fsanitize=address", "-w", "-o", tmp_path / "gated", SOURCE, "-pthread"], capture_output=True
+    )
+    if built.returncode:
+        pytest.skip("no AddressSanitizer")
+    with World(tmp_path) as inside, Gate(inside) as gate:
+        program = gate.start("A", ["./gated", "save"])
+        assert program.wait(helpers.DEADLINE) == 0, program.output()
+        assert "done" in program.output()
 
 
 def test_without_a_compiler(inside: World, monkeypatch: pytest.MonkeyPatch) -> None:

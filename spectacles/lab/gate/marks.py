@@ -91,6 +91,14 @@ def linked_statically(program: str | Path) -> bool | None:
     return None if kind is None else not kind[1]
 
 
+def links(program: str | Path, library: bytes) -> bool:
+    """Say whether an ELF program names a library."""
+    try:
+        return _elf(program) is not None and library in Path(program).read_bytes()
+    except OSError:
+        return False
+
+
 def word_size(program: str | Path) -> int | None:
     """Return 32 or 64, None if it is no ELF program: a script, say."""
     kind = _elf(program)

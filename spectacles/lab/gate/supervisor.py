@@ -30,13 +30,14 @@ from spectacles.lab.gate.policy import Answer, Fail, Free, Go, Hold, Kill, Polic
 from spectacles.lab.programs import kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from spectacles.lab.programs.world import Program, World
 
 REST = 10.0  # seconds that all tasks get to come to rest
 LOOKING = 0.002  # seconds between two looks at tasks that make no call
 SPINS = 50  # looks without a pause before the first such pause
+KEPT = 300_000  # events kept in memory: some 200 MiB
 BURST = 200  # calls taken in before the policy is asked to look() again
 
 
@@ -84,7 +85,9 @@ class Gate:
 
     policy: who decides (policy.py, script.py); without one everything runs free and is recorded. calls: names of those
     that are held (calls.NAMES); births, deaths and waits always are. marks: whether locks and results are to be seen,
-    by a preload library; accesses: those to shared memory, too (x86-64 only). `notes` says what is not seen, and why.
+    by a preload library; accesses: those to shared memory, too (x86-64 only). sink: called with every event as it
+    happens, by whatever thread, the lock held: must not block. Only the first KEPT are kept here. `notes` says what is
+    not seen, and why.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Gate:
         calls_held: Sequence[str] = calls.NAMES,
         with_marks: bool = True,
         accesses: bool = False,
+        sink: Callable[[Event], None] | None = None,
     ) -> None:
         self.policy: Policy = policy or Free()
         self.notes: list[str] = []
@@ -107,7 +111,10 @@ class Gate:
         self._marks = with_marks
         self._accesses = accesses
         self._preload: str | None = None
+        self._sanitized = False
         self._events: list[Event] = []
+        self._count = 0  # of events, kept or not
+        self._sink = sink
         self._by_tid: dict[int, Task] = {}
         self._listeners: dict[int, str] = {}  # descriptor -> program
         self._watched: dict[int, int] = {}  # pidfd -> PID
@@ -176,6 +183,8 @@ class Gate:
         extra = dict(env or {})
         if self._preload is not None:
             extra["LD_PRELOAD"] = f"{self._preload} {extra.get('LD_PRELOAD', '')}".strip()
+            if self._sanitized:  # which would refuse to start with a library before its own
+                extra["ASAN_OPTIONS"] = f"verify_asan_link_order=0:{extra.get('ASAN_OPTIONS', '')}".rstrip(":")
             extra["SPECTACLES_MARKS"] = "lra" if self._accesses else "lr"
         program = self._world.start(command, env=extra, seccomp=self._filter, **options)
         if program.listener is None:
@@ -189,7 +198,8 @@ class Gate:
         return program
 
     def _inspect(self, name: str, command: Sequence[str | Path], env: Mapping[str, str], cwd: str) -> None:
-        """Refuse what cannot be supervised, and say what will not be seen."""
+        """Refuse what cannot be supervised, say what will not be seen, find out what it takes."""
+        self._sanitized = False
         words = str(command[0])
         path = env.get("PATH", "/usr/local/bin:/usr/bin:/bin")
         if "/" in words:
@@ -202,6 +212,7 @@ class Gate:
             raise GateError(
                 f"{words} : programme 32 bits, dont les appels ont d'autres numéros ; le compiler en 64 bits"
             )
+        self._sanitized = marks.links(found, b"libasan.so")
         if self._preload is not None and marks.linked_statically(found):
             self._note(f"{words} est lié statiquement : ne sont pas vus {marks.UNSEEN}")
 
@@ -222,7 +233,7 @@ class Gate:
                 for event in self._events[since:]:
                     if event.task == task and event.call == call:
                         return event
-                since = len(self._events)
+                since = max(since, len(self._events))
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise GateError(f"{task} : {call} n'est pas venu en {timeout:g} s")
@@ -629,7 +640,7 @@ class Gate:
         **more: Any,
     ) -> Event:
         event = Event(
-            seq=len(self._events) + 1,
+            seq=self._count + 1,
             time=time.monotonic() - self._start,
             task=task.name if task is not None else "",
             kind=kind,
@@ -640,7 +651,13 @@ class Gate:
             tid=task.tid if task is not None else 0,
             **more,
         )
-        self._events.append(event)
+        self._count = event.seq
+        if event.seq <= KEPT:
+            self._events.append(event)
+        if event.seq == KEPT:
+            self.notes.append(f"plus de {KEPT} événements : les suivants ne sont pas gardés")
+        if self._sink is not None:
+            self._sink(event)
         return event
 
     def _note(self, text: str) -> None:

@@ -280,6 +280,8 @@ class Keeper:
         self._setup = setup
         self._folder = folder
         self._started: set[int] = set()
+        self._listened_to = True
+        self._ended = False  # and counted
         self._files: dict[str, tuple[int, int, int, int]] = {}
         self._lent: set[str] = set()
         self._failed: list[Any] = []  # the first file that could not be copied, and why
@@ -322,7 +324,8 @@ class Keeper:
                 return
             if pid in self._started:
                 self._started.discard(pid)
-                say(self._control, {"is": "ended", "pid": pid, "status": os.waitstatus_to_exitcode(status)})
+                if self._listened_to:
+                    say(self._control, {"is": "ended", "pid": pid, "status": os.waitstatus_to_exitcode(status)})
 
     def _do_put(self, order: dict[str, Any], descriptors: list[int]) -> None:
         """Make a file, a directory or a link of the folder's copy: what our caller can read, and we perhaps cannot."""
@@ -399,6 +402,7 @@ class Keeper:
         removed = [] if self._setup["private"] else self._remove(entries)
         kept, counts = leftovers.shortened(entries)
         answer = {"is": "end", "entries": kept, "counts": counts, "alive": alive, "dead": done, "removed": removed}
+        self._ended = True
         say(self._control, answer)
 
     # Processes
@@ -412,6 +416,14 @@ class Keeper:
                 if fields and fields[0] not in "ZX":
                     found[pid] = int(fields[3])
         return found
+
+    def leave(self) -> None:
+        """End everything; whoever started us is done, or no more: without namespaces we then remove his folder."""
+        self._listened_to = False
+        self.kill_all()
+        if not self._setup["private"] and not self._ended:
+            self._remove(self._objects())
+            leftovers.remove(os.path.dirname(self._folder))
 
     def kill_all(self) -> bool:
         """End every process of the world, and reap. Return whether all are gone within STOPPING seconds."""
@@ -602,7 +614,7 @@ def main() -> None:
     except ConnectionError:
         pass  # whoever started us is no more
     finally:
-        keeper.kill_all()
+        keeper.leave()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ same name.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -111,6 +112,25 @@ def files(top: str, before: dict[str, tuple[int, int, int, int]], prefix: str = 
             kind = CHANGED
         found.append((kind, prefix + name, now[1], {"mode": mode}))
     return found
+
+
+def remove(top: str) -> None:
+    """Remove a folder and all in it, whatever its programs made of its modes; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        os.chmod(top, 0o700)
+    for place, directories, _ in os.walk(top):
+        for name in directories:
+            path = os.path.join(place, name)
+            if not os.path.islink(path):
+                with contextlib.suppress(OSError):
+                    os.chmod(path, 0o700)
+    for place, directories, names in os.walk(top, topdown=False):
+        for name in names + directories:
+            path = os.path.join(place, name)
+            with contextlib.suppress(OSError):
+                os.rmdir(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+    with contextlib.suppress(OSError):
+        os.rmdir(top)
 
 
 def shortened(entries: list[Entry]) -> tuple[list[Entry], dict[str, int]]:

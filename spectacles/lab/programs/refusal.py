@@ -12,7 +12,7 @@ def explain(step: str, number: int) -> str:
     """Return the line: `step` is where the first process was refused, `number` the errno."""
     why = ""
     if number in (errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EUSERS):
-        why = _setting() or (_container() if step in ("unshare", "mount", "proc", "loopback") else "")
+        why = _setting() or (_container() if step in ("unshare", "uid_map", "mount", "proc", "loopback") else "")
     if number == errno.ENOSYS:
         why = "ce noyau est trop ancien, il faut Linux 5.12"
     if not why:

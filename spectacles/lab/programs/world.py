@@ -15,12 +15,11 @@ world, `world.refused` says why in one line, and the same calls work with less: 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import json
 import os
 import pwd
 import select
-import shutil
 import signal
 import socket
 import stat
@@ -34,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectacles.common.errors import SpectaclesError, reason
-from spectacles.lab.programs import first, kernel, refusal
+from spectacles.lab.programs import first, kernel, leftovers, refusal
 from spectacles.lab.programs.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -413,7 +412,7 @@ class World:
             if not private:
                 undo.enter_context(_alone())
                 top = Path(tempfile.mkdtemp(prefix="spectacles-"))
-                undo.callback(_remove, top)
+                undo.callback(leftovers.remove, str(top))
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             undo.callback(ours.close)
             with theirs:
@@ -424,6 +423,7 @@ class World:
                     start_new_session=True,
                 )
             undo.callback(_reap, process)
+            undo.callback(ours.close)  # first, for that is what ends it
             person = self._person
             name = self._source.resolve().name if self._source is not None else ""
             setup: dict[str, Any] = {
@@ -449,7 +449,11 @@ class World:
                 ours.send(json.dumps(setup).encode())
                 answer, descriptors = first.hear(ours)
                 if answer.get("is") == "unshared":
-                    _map(process.pid, person)
+                    try:
+                        _map(process.pid, person)
+                    except OSError as error:  # as under Ubuntu's AppArmor, which lets namespaces be made, but not used
+                        self.refused = refusal.explain("uid_map", error.errno or 0)
+                        return
                     ours.send(b'{"do": "go"}')
                     answer, descriptors = first.hear(ours)
             except OSError as error:
@@ -708,35 +712,26 @@ def _own_places() -> list[Path]:
     return [path for path in (Path(sys.prefix), Path(sys.base_prefix), ROOT) if path != Path("/")]
 
 
-def _remove(top: Path) -> None:
-    """Remove a folder, whatever its programs made of its modes."""
-    for place, directories, _ in os.walk(top):
-        for name in directories:
-            path = Path(place, name)
-            if not path.is_symlink():
-                with contextlib.suppress(OSError):
-                    path.chmod(0o700)
-    shutil.rmtree(top, ignore_errors=True)
-
-
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Hold the lock that only one world without namespaces has at a time. Blocks for at most LOCK_WAIT seconds."""
-    path = Path(tempfile.gettempdir(), f"spectacles-monde-{os.geteuid()}.lock")
-    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
+    """Hold the name that only one world without namespaces has at a time. Blocks for at most LOCK_WAIT seconds.
+
+    An abstract UNIX socket: the kernel frees it with its owner, however he dies, and it leaves no file.
+    """
+    name = f"\0spectacles-monde-{os.geteuid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
         deadline = time.monotonic() + LOCK_WAIT
         while True:
             try:
-                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.bind(name)
                 break
-            except BlockingIOError:
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
                 if time.monotonic() > deadline:
-                    raise WorldError(f"{path} : un autre monde est encore là après {LOCK_WAIT:g} s") from None
+                    raise WorldError(f"un autre monde sans cloisons est encore là après {LOCK_WAIT:g} s") from None
                 time.sleep(0.05)
         yield
-    finally:
-        os.close(number)
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:
@@ -774,7 +769,7 @@ def _things(answer: dict[str, Any]) -> tuple[Thing, ...]:
 
 
 def _no_fork(number: int, pid: int | None) -> str:
-    if number == 17:
+    if number == errno.EEXIST:
         return f"le PID {pid} est déjà pris"
     return f"pas de nouveau processus : {reason(OSError(number, os.strerror(number)))}"
 
