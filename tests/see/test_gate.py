@@ -177,6 +177,23 @@ def test_families(world: World) -> None:
         assert "exec gated" in calls_of(events, "A.1.1")
 
 
+def test_a_shell(world: World) -> None:
+    """Children made by vfork, pipes, a command found on PATH; one task at a time. (Fails without the state D.)"""
+    with Gate(world, OneAtATime()) as gate:
+        code = "import subprocess; subprocess.run(['sh', '-c', 'echo one | cat; sleep 5; (echo two; exit 3)'])"
+        program = gate.start(
+            "A", [sys.executable, "-S", "-c", code] if world.private else ["sh", "-c", "echo one; echo two"]
+        )
+        while gate.settle() and (held := gate.held()):
+            gate.let(held[0].name)
+        assert program.wait(helpers.DEADLINE) == 0, program.output()
+        assert program.output() == "one\ntwo\n"
+        made = [
+            event for event in gate.events() if event.call == "exec" and event.kind == Kind.CALL and event.task == "A"
+        ]
+        assert len(made) == 1
+
+
 def test_a_program_that_cannot_be_supervised(inside: World) -> None:
     """32 bits: refused before it starts, or at its first such call. (Fails without the test of arch in build().)"""
     elf = bytearray(52)
@@ -271,8 +288,8 @@ def test_many_compile_at_once(tmp_path: Path) -> None:
     """Each gets a whole library. (Fails with the compiler writing to the name itself, now and then.)"""
     code = "from spectacles.lab.gate import marks; import ctypes; ctypes.CDLL(str(marks.library()[0]))"
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    running = [subprocess.Popen([sys.executable, "-c", code], env=env) for _ in range(6)]
-    assert [process.wait(60) for process in running] == [0] * 6
+    running = [subprocess.Popen([sys.executable, "-c", code], env=env) for _ in range(3)]
+    assert [process.wait(60) for process in running] == [0] * 3
     assert len(list((tmp_path / "spectacles").iterdir())) == 1
 
 
@@ -564,6 +581,11 @@ def test_call_tables() -> None:
     for number, name in calls.REAL.items():
         assert int(known[f"__NR_{name}"]) == number, name
     assert int(known["__NR_getppid"]) == calls.MARK_NUMBER
+    generic = Path("/usr/include/asm-generic/unistd.h")  # what aarch64 has
+    if generic.exists():
+        table = dict(re.findall(r"#define __NR(?:3264)?_(\w+) (\d+)$", generic.read_text(), re.MULTILINE))
+        for name, (_, number, _) in calls._NUMBERS.items():
+            assert str(number) == table.get(name, "-1"), name
 
 
 def test_bytes_in_flight() -> None:

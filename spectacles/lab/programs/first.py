@@ -227,19 +227,35 @@ def start(order: dict[str, Any], cord: int, setup: dict[str, Any]) -> NoReturn:
         if not setup["private"] and kernel.KNOWN:
             kernel.refuse_kill_all()
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+        step = "exec"
+        program = find(order["command"][0], order["env"].get("PATH", ""))
         step = "filter"
         if order["filter"]:
             listener = kernel.install_filter(bytes.fromhex(order["filter"]), listener=True)
             kernel.send_past_a_filter(cord, b'["listener"]', (listener,))
             os.close(listener)
         step = "exec"
-        os.execvpe(order["command"][0], order["command"], order["env"])
+        os.execve(program, order["command"], order["env"])
     except OSError as error:
         kernel.send_past_a_filter(cord, json.dumps(["failed", step, error.errno or 0]).encode())
     except BaseException:
         sys.excepthook(*sys.exc_info())  # on the program's terminal: ours to mend
     finally:
         os._exit(127)
+
+
+def find(name: str, path: str) -> str:
+    """Return the program that a command's first word means, as execvp(3); one call, as a filter may hold each.
+
+    Raises FileNotFoundError.
+    """
+    if "/" in name:
+        return name
+    for folder in path.split(":"):
+        found = os.path.join(folder, name)
+        if os.path.isfile(found) and os.access(found, os.X_OK):
+            return found
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 
 
 def fork_as(wanted: int) -> int:
