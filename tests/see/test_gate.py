@@ -484,6 +484,21 @@ def test_one_write_fails(gated: Path) -> None:
             assert (inside.folder / "spectacles.dat").stat().st_size == 720
 
 
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "beside a hog"])
+def test_until_it_waits(busy: bool, inside: World) -> None:
+    """It waits in the call that it blocks in, not at one of the many that the gate holds for a moment.
+
+    (Fails with _poll_pending() asked before the look.)
+    """
+    with hog() if busy else contextlib.nullcontext():
+        for _ in range(2 * AGAIN):
+            script = Script("until A waits\nkill A")
+            with Gate(inside, script) as gate:
+                assert gate.start("A", ["./gated", "interrupted"]).wait(30) == -signal.SIGKILL
+                assert script.missed == []
+                assert [event.call for event in gate.events() if event.kind == Kind.CALL][-1] == "msgrcv"
+
+
 def test_a_script_that_no_longer_fits(inside: World) -> None:
     """As much as fits is done, the rest is named; everybody goes free at its end.
 

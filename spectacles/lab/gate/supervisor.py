@@ -276,7 +276,9 @@ class Gate:
         """Return in what a task is asleep, or held; None if it runs. Raises GateError if there never was one."""
         with self._changed:
             task = self._task(name)
-            return None if self._poll_pending() else self._look(task)[0]
+            found = self._look(task)[0]
+            # In this order: a call that is about to be held looks like sleep, until the listener says that it is there.
+            return None if self._poll_pending() else found
 
     def _poll_pending(self) -> bool:
         """Say whether a call is held that the thread has not yet taken in."""
