@@ -144,7 +144,9 @@ def test_hostile(name: str, private: bool, hostile: Path, bystander: object) -> 
         assert running.left.alive >= (2 if name in ("daemon", "stops") else 1)
     helpers.eventually(lambda: not marked(), "all processes are gone")
     assert private or not place.parent.exists()
-    assert not [row for _, name, _, row in leftovers.system_v() if name == "0x5eed0001"]
+    assert not [
+        name for _, name, _, _ in leftovers.system_v() + leftovers.posix() if name in ("0x5eed0001", "/hostile")
+    ]
 
 
 def test_a_first_process_killed_from_outside(private: bool, hostile: Path) -> None:
@@ -169,11 +171,12 @@ def test_a_caller_killed_with_9(plain: bool, hostile: Path) -> None:
     """Nobody is left to end the world: it ends. (Fails with Keeper.serve() asleep at the socket's end.)"""
     if REFUSED and not plain:
         pytest.skip(f"no private worlds here: {REFUSED}")
+    key = f"{helpers.fresh_key():08x}"
     code = (
         "import sys, time; from spectacles.lab.programs.world import World\n"
         f"with World({str(hostile)!r}, private={not plain}) as running:\n"
         "    running.start(['./hostile', 'ignores']).wait_output('ignores', 10)\n"
-        "    running.start(['./hostile', 'leaves']).wait_output('leaves', 10); time.sleep(0.3)\n"
+        f"    running.start(['./hostile', 'leaves', '{key}']).wait_output('leaves', 10); time.sleep(0.3)\n"
         "    print(*running.tree(), running.init, running.folder, flush=True); time.sleep(1000)\n"
     )
     with helpers.background([sys.executable, "-c", code]) as caller:
@@ -185,8 +188,8 @@ def test_a_caller_killed_with_9(plain: bool, hostile: Path) -> None:
         assert caller.stdout.read() == b""  # no word of theirs about it
     if plain:
         helpers.eventually(lambda: not Path(folder.decode()).parent.exists(), "the folder is removed")
-        assert not [row for _, name, _, row in leftovers.system_v() if name == "0x5eed0001"]
-        ctypes.CDLL("librt.so.1").mq_unlink(b"/hostile")
+        assert not [name for _, name, _, _ in leftovers.system_v() if name == f"0x{key}"]
+        ctypes.CDLL("librt.so.1").mq_unlink(f"/hostile-{key}".encode())
 
 
 # What is inside
@@ -405,14 +408,14 @@ def test_left_in_a_private_world(only_private: None, hostile: Path) -> None:
         running.start(["./hostile", "leaves"]).wait_output("leaves", helpers.DEADLINE)
         shell(running, "touch /tmp/elsewhere")
     found = {thing.kind: thing.name for thing in running.left.objects}
-    name = f"/hostile-{program_user() or os.getuid()}"
+    name = "/hostile"
     assert found == {
         leftovers.QUEUE: "0x5eed0001",
         leftovers.MEMORY: "0x5eed0001",
         leftovers.SEMAPHORES: "0x5eed0001",
         leftovers.POSIX_MEMORY: name,
         leftovers.POSIX_SEMAPHORE: name,
-        leftovers.POSIX_QUEUE: "/hostile",
+        leftovers.POSIX_QUEUE: name,
         leftovers.FIFO: "tube",
         leftovers.FILE: "/tmp/elsewhere",
         leftovers.SOCKET: "prise",
@@ -430,10 +433,11 @@ def test_left_without_a_private_world(hostile: Path) -> None:
         pytest.skip("no ipcmk(1)")
     libc = ctypes.CDLL(None)
     foreign = set()
-    name = f"/hostile-{program_user() or os.getuid()}"
+    key = f"{helpers.fresh_key():08x}"
+    name = f"/hostile-{key}"
     try:
         with World(hostile, private=False) as running:
-            program = running.start(["./hostile", "leaves"])
+            program = running.start(["./hostile", "leaves", key])
             program.wait_output("leaves", helpers.DEADLINE)
             time.sleep(3 * 0.1)  # the first process looks at what is mapped ten times a second
             before = objects()
@@ -441,14 +445,14 @@ def test_left_without_a_private_world(hostile: Path) -> None:
             foreign = objects() - before
             assert len(foreign) == 3
         assert set(running.left.removed) == {
-            "queue 0x5eed0001",
-            "shared memory 0x5eed0001",
-            "semaphores 0x5eed0001",
+            f"queue 0x{key}",
+            f"shared memory 0x{key}",
+            f"semaphores 0x{key}",
             f"POSIX shared memory {name}",
             f"POSIX semaphore {name}",
         }
         assert foreign <= objects()
-        assert not [entry for entry in leftovers.posix() if entry[1] == name]
+        assert not [kind for kind, found, _, _ in leftovers.posix() if found == name and kind != leftovers.POSIX_QUEUE]
     finally:
         for kind, number in foreign:
             remove = {leftovers.QUEUE: libc.msgctl, leftovers.MEMORY: libc.shmctl}
@@ -456,7 +460,7 @@ def test_left_without_a_private_world(hostile: Path) -> None:
                 remove[kind](number, 0, None)
             else:
                 libc.semctl(number, 0, 0)
-        ctypes.CDLL("librt.so.1").mq_unlink(b"/hostile")  # which nobody can see where /dev/mqueue is not mounted
+        ctypes.CDLL("librt.so.1").mq_unlink(name.encode())  # which nobody can see where /dev/mqueue is not mounted
 
 
 def objects() -> set[tuple[str, int]]:

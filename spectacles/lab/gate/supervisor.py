@@ -113,6 +113,7 @@ class Gate:
         self._preload: str | None = None
         self._sanitized = False
         self._events: list[Event] = []
+        self._deaths = 0
         self._count = 0  # of events, kept or not
         self._sink = sink
         self._by_tid: dict[int, Task] = {}
@@ -290,12 +291,15 @@ class Gate:
     def _look_at_all(self) -> tuple[dict[str, Rest], list[str]]:
         rest: dict[str, Rest] = {}
         busy: list[str] = []
+        deaths = self._deaths
         for name, task in list(self.tasks.items()):
             found, why = self._look(task)
             if found is not None:
                 rest[name] = found
             else:
                 busy.append(f"{name} ({why})")
+        if self._deaths > deaths:
+            busy.append("une tâche vient de mourir")  # whom that wakes may have been looked at before
         if not busy and self._names.has_connections:
             for task in self.tasks.values():
                 if not task.dead:  # any will do: one network for all
@@ -319,6 +323,12 @@ class Gate:
             self._died(task)
             return Rest(task.name, "dead"), ""
         said = calls.name(number)
+        if state in "SDT" and task._pending is not None and task._pending[0].call in ("fork", "thread"):
+            # It sleeps without having made another call since: its child may not have made its first one.
+            known = len(self.tasks)
+            self._name_children(task)
+            if len(self.tasks) > known:
+                return None, "un enfant vient de naître"
         if state in "ST" and (said in calls.BLOCKING or state == "T"):
             pending = task._pending
             where = pending[0].object if pending is not None and pending[0].call == said else ""
@@ -332,10 +342,9 @@ class Gate:
     # Decisions
 
     def held(self) -> list[Task]:
-        """Return the tasks that are held, in the order in which they were."""
+        """Return the tasks that are held, in the order of their birth, which is the same in every run."""
         with self._changed:
-            found = [task for task in self.tasks.values() if task.held is not None]
-            return sorted(found, key=lambda task: task.held.seq if task.held else 0)
+            return [task for task in self.tasks.values() if task.held is not None]
 
     def let(self, name: str) -> None:
         """Let the held call of a task happen. Raises GateError if it is not held."""
@@ -619,6 +628,11 @@ class Gate:
     def _died(self, task: Task) -> None:
         task.held = task._notification = None
         task.dead = True
+        self._deaths += 1
+        # A process is seen dead a moment before its parent is woken. Both happen under one lock of the kernel, which
+        # a signal to a group must take too: once this returns, the parent runs.
+        with contextlib.suppress(OSError):
+            os.kill(0, 0)
         exiting = task.exiting
         code = exiting.arguments["code"] if exiting is not None and not task.killed else None
         self._record(task, Kind.DEATH, "killed" if exiting is None or task.killed else "exit", result=code,

@@ -21,7 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define KEY 0x5eed0001
+static key_t key = 0x5eed0001;   /* or the second argument, for runs that share the machine's names */
+static char name[64] = "/hostile"; /* likewise */
 
 static void ready(const char *what) {
     printf("%s\n", what);
@@ -34,21 +35,19 @@ static void for_ever(void) {
 }
 
 static void leave_objects(void) {
-    char name[64];
-    int queue = msgget(KEY, IPC_CREAT | 0600);
+    int queue = msgget(key, IPC_CREAT | 0600);
     struct { long type; char text[8]; } message = {1, "bonjour"};
     msgsnd(queue, &message, sizeof message.text, 0);
-    int memory = shmget(KEY, 4096, IPC_CREAT | 0600);
+    int memory = shmget(key, 4096, IPC_CREAT | 0600);
     shmat(memory, NULL, 0);
-    int set = semget(KEY, 1, IPC_CREAT | 0600);
+    int set = semget(key, 1, IPC_CREAT | 0600);
     struct sembuf up = {0, 1, 0};
     semop(set, &up, 1);
-    snprintf(name, sizeof name, "/hostile-%d", (int)getuid());
     sem_open(name, O_CREAT, 0600, 1);
     int shm = shm_open(name, O_CREAT | O_RDWR, 0600);
     if (ftruncate(shm, 4096) == 0)
         mmap(NULL, 4096, PROT_READ, MAP_SHARED, shm, 0);
-    mq_open("/hostile", O_CREAT | O_RDWR, 0600, NULL);
+    mq_open(name, O_CREAT | O_RDWR, 0600, NULL);
     mkfifo("tube", 0600);
     close(open("neuf", O_CREAT | O_WRONLY, 0600));
     struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "prise"};
@@ -57,6 +56,10 @@ static void leave_objects(void) {
 
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "";
+    if (argc > 2) {
+        key = (key_t)strtoul(argv[2], NULL, 16);
+        snprintf(name, sizeof name, "/hostile-%s", argv[2]);
+    }
     if (!strcmp(what, "forks")) {
         ready("forks");
         for (;;)
@@ -161,14 +164,14 @@ int main(int argc, char **argv) {
         printf("pid=%d\n", (int)getpid());
     } else if (!strcmp(what, "asks")) { /* the client of "answers" */
         struct { long type; int number; } message = {1, (int)getpid()};
-        int queue = msgget(KEY, 0);
+        int queue = msgget(key, 0);
         if (msgsnd(queue, &message, sizeof message.number, 0) < 0 ||
             msgrcv(queue, &message, sizeof message.number, getpid(), 0) < 0)
             return 1;
         printf("reçu %d\n", message.number);
     } else if (!strcmp(what, "answers")) {
         struct { long type; int number; } message;
-        int queue = msgget(KEY, IPC_CREAT | IPC_EXCL | 0600);
+        int queue = msgget(key, IPC_CREAT | IPC_EXCL | 0600);
         if (queue < 0)
             return 1;
         ready("answers");
