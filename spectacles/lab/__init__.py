@@ -4,9 +4,10 @@ It has wings, and each wing a door: its `__init__` says what is in there, what i
 imported from outside; the other modules of a wing are its own affair. From the ground up, each leaning on those before
 it only:
 
-    programs     starts things: our servers, the C reference
+    programs     starts things: our servers, the C reference, anybody's program in a world of its own
     display      shows things: the terminal, French figures
     kernel       looks at what the kernel knows, and touches nothing
+    gate         stops anybody's program at chosen system calls, and decides what becomes of each
     judge        says whether what was seen is right
     compare, bench, demo, linearizability, watch      the commands, which do not lean on each other
 
@@ -16,4 +17,4 @@ Types are imported under `typing.TYPE_CHECKING`, which is false at run time. The
 for it, which type checkers take for the same, and so start without `typing`; nothing in the lab is in such a hurry.
 """
 
-__all__ = ["bench", "compare", "demo", "display", "judge", "kernel", "linearizability", "programs", "watch"]
+__all__ = ["bench", "compare", "demo", "display", "gate", "judge", "kernel", "linearizability", "programs", "watch"]

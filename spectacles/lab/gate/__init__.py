@@ -16,5 +16,7 @@ calls.py      numbers and names of calls, what they act on, on x86-64 and aarch6
 marks.c       a preload library that reports what no system call shows; marks.py compiles and keeps it
 seccomp.py    the filter, and the kernel's structures
 
-See docs/worlds-and-gate.md.
+See docs/worlds-and-gate.md. Leans on programs.
 """
+
+__all__ = ["calls", "events", "policy", "script", "supervisor"]

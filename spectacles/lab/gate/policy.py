@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from spectacles.lab.gate.events import Event
-    from spectacles.lab.gate.supervisor import Gate
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,41 @@ class Kill:
 
 
 Decision = Go | Hold | Answer | Fail | Kill
+
+
+class Task(Protocol):
+    """What a decision needs of a task: its name, the event it is held at, whether it has died."""
+
+    name: str
+    held: Event | None
+    dead: bool
+
+
+class Rest(Protocol):
+    """How a task is at rest: "held", "asleep" or "dead"."""
+
+    @property
+    def state(self) -> str: ...
+
+
+class Gate(Protocol):
+    """What a policy may ask of the gate that asks it: supervisor.Gate, which says what each of these does."""
+
+    @property
+    def programs(self) -> Mapping[str, object]: ...
+
+    @property
+    def tasks(self) -> Mapping[str, Task]: ...
+
+    def held(self) -> Sequence[Task]: ...
+
+    def asleep(self, name: str) -> Rest | None: ...
+
+    def let(self, name: str) -> None: ...
+
+    def fail(self, name: str, number: int) -> None: ...
+
+    def kill(self, name: str, number: int = ...) -> None: ...
 
 
 class Policy(Protocol):

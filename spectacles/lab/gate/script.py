@@ -42,7 +42,7 @@ from spectacles.lab.gate.policy import Decision, Go, Hold
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spectacles.lab.gate.supervisor import Gate
+    from spectacles.lab.gate.policy import Gate
 
 PATIENCE = 10.0  # seconds for one step
 _TASK = r"[\w-]+(?:\.\d+)*"

@@ -6,10 +6,12 @@ any program in a world of its own.
     lockless     question 4 without its lock: a server that sells seats twice, started by its module name
     world        World, Program, Limits, Left, Thing: somebody else's programs, with namespaces, limits and a terminal
 
-Below world: first.py, the first process in a world; kernel.py, the system calls that it needs; leftovers.py, its count of
-what lies there; refusal.py, why there can be no private world here; transcript.py, what a program printed.
+    kernel       system calls that Python does not have, for worlds and for the gate
+
+Below world: first.py, the first process in a world; leftovers.py, its count of what lies there; refusal.py, why there
+can be no private world here; transcript.py, what a program printed.
 
 Leans on `common` alone, and `lockless` on question 4.
 """
 
-__all__ = ["lockless", "process", "reference", "world"]
+__all__ = ["kernel", "lockless", "process", "reference", "world"]
