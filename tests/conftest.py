@@ -11,12 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
 from spectacles.lab.programs.process import QUESTIONS
 from tests import helpers
+from tests.fault.ledger import LEDGER, SEEDS, Ledger
 
 SETTLE = 5.0  # seconds that processes and objects get to disappear after a test
 
@@ -30,6 +32,39 @@ for variable in ("SPECTACLES_DIR", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"
 
 hypothesis.settings.register_profile("spectacles", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("spectacles")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LEDGER] = Ledger()
+    config.stash[SEEDS] = {}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what this process has tried to the one that reports, where there are several (pytest-xdist)."""
+    output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["ledger"] = session.config.stash[LEDGER].dump()
+        output["seeds"] = session.config.stash[SEEDS]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a process has tried, when it ends."""
+    output = getattr(node, "workeroutput", {})  # a process that crashed has none
+    node.config.stash[LEDGER].merge(output.get("ledger", []))
+    node.config.stash[SEEDS].update(output.get("seeds", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    lines = config.stash[LEDGER].lines()
+    if lines:
+        terminalreporter.section("fault suite: what was tried, and what was lost")
+        for line in lines:
+            terminalreporter.write_line(line)
+    failed = {report.nodeid for report in terminalreporter.getreports("failed")}
+    for test, seed in config.stash[SEEDS].items():
+        if test in failed:
+            terminalreporter.write_line(f"again: SPECTACLES_SEED={seed} pytest '{test}'")
 
 
 def _left(objects: set[str], processes: dict[int, str]) -> tuple[set[str], dict[int, str]]:

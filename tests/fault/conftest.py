@@ -1,4 +1,4 @@
-"""Fixtures of the fault suite, and the table that it ends with."""
+"""Fixtures of the fault suite. The table that it ends with is printed by the conftest above."""
 
 from __future__ import annotations
 
@@ -14,41 +14,22 @@ import pytest
 
 from tests import helpers
 from tests.fault.campaign import Clients
-from tests.fault.ledger import Ledger
+from tests.fault.ledger import LEDGER, SEEDS, Ledger
 
 SOURCES = Path(__file__).parent / "c"
-_ledger = pytest.StashKey[Ledger]()
-_seeds = pytest.StashKey[dict[str, int]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_ledger] = Ledger()
-    config.stash[_seeds] = {}
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    lines = config.stash[_ledger].lines()
-    if lines:
-        terminalreporter.section("fault suite: what was tried, and what was lost")
-        for line in lines:
-            terminalreporter.write_line(line)
-    failed = {report.nodeid for report in terminalreporter.getreports("failed")}
-    for test, seed in config.stash[_seeds].items():
-        if test in failed:
-            terminalreporter.write_line(f"again: SPECTACLES_SEED={seed} pytest '{test}'")
 
 
 @pytest.fixture
 def ledger(pytestconfig: pytest.Config) -> Ledger:
     """The table of this run."""
-    return pytestconfig.stash[_ledger]
+    return pytestconfig.stash[LEDGER]
 
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> int:
     """The seed of a test: random, named at the end if the test fails; $SPECTACLES_SEED gives it again."""
     number = int(os.environ.get("SPECTACLES_SEED") or random.SystemRandom().randrange(2**32))
-    pytestconfig.stash[_seeds][request.node.nodeid] = number
+    pytestconfig.stash[SEEDS][request.node.nodeid] = number
     print(f"SPECTACLES_SEED={number}")
     return number
 

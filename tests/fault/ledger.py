@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+
+import pytest
 
 COLUMNS = ("promise", "question", "tries", "requests", "in doubt", "slowest answer", "lost")
 
@@ -48,6 +50,15 @@ class Ledger:
         row.slowest = max(row.slowest, slowest)
         row.lost += lost
 
+    def dump(self) -> list[tuple[str, str, dict[str, float]]]:
+        """Return the rows as plain data, for another process to merge()."""
+        return [(promise, question, asdict(row)) for (promise, question), row in self.rows.items()]
+
+    def merge(self, rows: list[tuple[str, str, dict[str, float]]]) -> None:
+        """Add the rows that another process has dumped."""
+        for promise, question, row in rows:
+            self.add(promise, question, **row)  # type: ignore[arg-type]
+
     def lines(self) -> list[str]:
         """Return the table as text, [] if nothing was tried."""
         if not self.rows:
@@ -66,3 +77,7 @@ class Ledger:
             ).rstrip()
             for line in (cells[0], rule, *cells[1:])
         ]
+
+
+LEDGER = pytest.StashKey[Ledger]()
+SEEDS = pytest.StashKey[dict[str, int]]()
