@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -624,6 +625,12 @@ def test_in_a_browser(tmp_path: Path, size: str) -> None:
 
     (With a script in the page, the console reports the content policy.)
     """
+    # A short name: the browser binds sockets in there.
+    with tempfile.TemporaryDirectory(prefix="page", dir="/tmp", ignore_cleanup_errors=True) as place:
+        draw_in_a_browser(Path(place), size)
+
+
+def draw_in_a_browser(tmp_path: Path, size: str) -> None:
     rows = [a_row("q1_pipes", 1), *(a_row(question, clients) for question in helpers.MANY for clients in (1, 4))]
     (tmp_path / "page.html").write_text(page.render(a_run(rows), []), encoding="utf-8")
     flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
@@ -641,7 +648,6 @@ def test_in_a_browser(tmp_path: Path, size: str) -> None:
     image = (tmp_path / "page.png").read_bytes()
     assert image.startswith(b"\x89PNG")
     assert len(image) > 10_000, "nothing but paper"
-    shutil.rmtree(tmp_path / "profile", ignore_errors=True)
 
 
 # With a C compiler

@@ -71,7 +71,7 @@ def test_stop(first: ServerProcess, number: signal.Signals, from_inside: bool) -
     else:
         os.kill(pid, number)
     assert first.process.wait(helpers.DEADLINE) == 0
-    assert "Arrêt" in first.output
+    assert first.wait_for("Arrêt")
     assert not (first.directory / "server.lock").exists()
 
 
