@@ -275,11 +275,14 @@ def inheriting(*, ignored: Iterable[int] = (), blocked: Iterable[int] = ()) -> l
 
 
 def signals(pid: int, which: str) -> set[int]:
-    """Return the signals that a task ignores (`which`: "SigIgn"), blocks ("SigBlk") or catches ("SigCgt"), proc(5)."""
+    """Return the signals that a task ignores (`which`: "SigIgn"), blocks ("SigBlk") or catches ("SigCgt"), proc(5).
+
+    Without those that glibc keeps for itself, 32 and 33: what posix_spawn(3) starts, for make, say, ignores them.
+    """
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(which):
             mask = int(line.split()[1], 16)
-            return {number for number in range(1, 65) if mask >> number - 1 & 1}
+            return {number for number in signal.valid_signals() if mask >> number - 1 & 1}
     raise AssertionError(f"{which} is not in /proc/{pid}/status")
 
 

@@ -21,7 +21,8 @@ def claim(name: str) -> socket.socket:
     """Make `name` (a key, a port...) this server's own until it and its children have died, and return what holds it.
 
     An abstract UNIX socket, unix(7): the kernel frees the address with its last holder, children included, and knows
-    who bound it. Names are per IPC namespace, as the objects they stand for. Raises HeldError, with the holder's PID.
+    who bound it. Names are per IPC namespace, as the objects they stand for, and per network namespace, as such sockets
+    are. Raises HeldError, with the holder's PID.
     """
     holder = bind(name)
     if holder is None:

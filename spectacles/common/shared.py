@@ -1,6 +1,6 @@
 """The table of questions 1 and 2: System V shared memory and a named POSIX semaphore, between processes.
 
-Both names may already exist. Before it touches either, the server claims both names (directory.claim), so that what
+Both names may already exist. Before it touches either, the server claims both names (claims.claim), so that what
 exists is what a dead server left; it is replaced only if it belongs to this user and no process is attached to it. That
 is defect 9 mended: a second server can no longer unlink the first one's semaphore.
 """

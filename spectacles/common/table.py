@@ -240,7 +240,7 @@ class SpectacleTable:
                 self._lock.release()  # type: ignore[attr-defined]
 
     def _acquire(self, timeout: float) -> bool:
-        # Without a lock that can be waited for (the experiment of lab.lockless) nothing can be looked at in peace.
+        # Without a lock that can be waited for (lab.programs.lockless) nothing can be looked at in peace.
         acquire = getattr(self._lock, "acquire", None)
         return acquire is not None and bool(acquire(timeout=timeout))
 

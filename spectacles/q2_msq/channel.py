@@ -164,7 +164,8 @@ class ServerQueue:
         """Yield the requests of `kind` (LIST, RESERV or ANY) as (kind, PID, show, seats) until stop(). Blocks.
 
         Those that are too short, those in the name of what is no PID of a client, and strangers' for whom there is no
-        room are logged and dropped. Raises SpectaclesError when the queue has been removed.
+        room are logged and dropped; without a word, those of who floods a crowded queue. Raises SpectaclesError when
+        the queue has been removed.
         """
         noted = self._noted  # a client watched was alive a moment ago, and its death will be noticed
         flooding = self._gate.crowd.flooding
@@ -179,7 +180,7 @@ class ServerQueue:
             elif noted[client] != WATCHED and not self._admits(client):
                 self._drop(f"requête de type {type_} du PID {client}, inconnu ici, ignorée : file à moitié pleine")
             elif not flooding or not self._gate.crowd.floods(client) or not self._gate.is_crowded():
-                yield request  # else it would not read the answer either
+                yield request  # not if it floods a crowded queue: it would not read the answer either
 
     def reply(self, request: Request, body: bytes) -> None:
         """Send `body` to the client of `request`. Never blocks for long: a reply that no one makes room for is lost."""

@@ -6,7 +6,7 @@ Clients and server write to the same 16 KB, so a few careless processes can take
 
     client ── request ──► queue, full of the flood ◄── flooders, waiting for every byte that gets free
                             │
-                            │ make_room(), called by the first worker that has no room for a reply:
+                            │ make_room(), called by who has no room for a reply (housekeeping: when it stays full):
                             │   1. close the gate, and take everything out   (tidy)
                             │   2. sort it: what is worth keeping?           (Crowd.sort)
                             ▼
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 ANY = -RESERV  # msgrcv(2): the first message of the lowest type up to 2, so never a reply (defect 15)
 ALL = 0  # ...and of whatever type
 CLOSED = 0  # bytes: not even an empty message, which 1 lets in
-CROWD = 100  # messages
+CROWDED_AT = 100  # messages
 PATIENCE = 0.25  # seconds that live clients get to read what fills the queue...
 PATIENCE_IN_A_FLOOD = 0.02  # ...when it was so less than CALM ago
 PAUSE = 0.001  # seconds between two looks meanwhile
@@ -84,7 +84,7 @@ class Gate:
 
     def is_crowded(self) -> bool:
         """Say whether many messages lie in the queue, of whatever size."""
-        return int(self._queue.current_messages) > CROWD
+        return int(self._queue.current_messages) > CROWDED_AT
 
     def has_room_for_strangers(self, count: int) -> bool:
         """Say whether `count` of the largest replies would fit in half of the queue."""

@@ -1,6 +1,6 @@
 """Whether a queue that exists already still has a server: only a dead one's may be taken over (defect 9).
 
-directory.claim() keeps apart the servers of one network namespace. Containers can share the IPC namespace alone, and a
+claims.claim() keeps apart the servers of one network namespace. Containers can share the IPC namespace alone, and a
 server in C claims nothing. So, before a queue is taken over, and without changing anything that is in it:
 
     1. does a server of ours hold it, in whatever container, busy or stopped?    claim_queue()

@@ -373,7 +373,7 @@ def test_the_directory_is_removed(server: helpers.Servers, question: str, direct
     assert guichet.process.wait(helpers.DEADLINE) == 1
     guichet.stop()
     assert "Traceback" not in guichet.output
-    assert "remis en place" not in guichet.output
+    assert not re.search(RESTORED, guichet.output)
     said = re.search(r"répertoire supprimé sous le serveur ; la table, à jour, est dans (\S+) ;", guichet.output)
     assert said, guichet.output
     place = Path(said[1])
