@@ -41,7 +41,7 @@ demo: $(RUN) ## run the demonstration (ARGS= its options)
 	@$(BIN)/spectacles demo $(ARGS)
 
 test: lint types ## lint, check types, then run the whole test suite (PYTEST_ARGS=)
-	$(BIN)/python -m pytest -n 3 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: $(DEV) ## check style and formatting
 	$(BIN)/ruff check .

@@ -416,6 +416,12 @@ def test_q5_idle_timeout_is_no_riddle(server: helpers.Servers, patience: str) ->
     assert helpers.places_in_file(guichet.directory, 0) == 120
 
 
+def closed_by_peer(port: int) -> bool:
+    """Say whether a connection to `port` of this machine was closed by the other side: CLOSE_WAIT, proc(5)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[2].endswith(f":{port:04X}") and row[3] == "08" for row in rows)
+
+
 def test_q5_a_crowd_is_guessed(server: helpers.Servers) -> None:
     """Turned away as it connects, and however late it looks: that is a guess to make. (With AT_ONCE 0 it is not.)"""
     guichet = server("q5_sockets", "--max-clients", "1")
@@ -436,6 +442,7 @@ def test_q5_a_crowd_is_guessed(server: helpers.Servers) -> None:
             assert client.stdout is not None
             helpers.read_until(client.stdout.fileno(), "Votre choix : ")
             guichet.wait_for("les nouveaux sont éconduits")
+            helpers.eventually(lambda: closed_by_peer(port), "the end, in the client's kernel, before it asks")
             output = client.communicate(b"1\nn\n", timeout=helpers.DEADLINE)[0].decode()
     finally:
         stop.set()
