@@ -186,7 +186,7 @@ class Server:
             except OSError as error:
                 raise SpectaclesError(
                     f"{self.directory.path} : répertoire supprimé sous le serveur, et la table ne peut pas y être"
-                    f" remise ({reason(error)}) ; {table.left()}"
+                    f" remise ({reason(error)}) ; {table.seats_left()}"
                 ) from error
             raise SpectaclesError(
                 f"{self.directory.path} : répertoire supprimé sous le serveur ; la table, à jour, est dans {place} ;"

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         def snapshot(self) -> bytes:
             """Return the 720 bytes of the table."""
 
-        def left(self) -> str:
+        def seats_left(self) -> str:
             """Return the seats left, in words."""
 
         def if_at_rest(self, action: Callable[[], None]) -> None:

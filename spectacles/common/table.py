@@ -224,9 +224,9 @@ class SpectacleTable:
         except OSError:  # said by tend(): it may well be as it should
             if not self._in_doubt():
                 return None
-        return f"{self._store.path} n'est pas à jour, et ne peut pas l'être ; {self.left()}"
+        return f"{self._store.path} n'est pas à jour, et ne peut pas l'être ; {self.seats_left()}"
 
-    def left(self) -> str:
+    def seats_left(self) -> str:
         """Return the seats left, as the last thing to say when they could be written nowhere."""
         shows = unpack_table(self._buffer.tobytes())
         return "places restantes : " + ", ".join(f"case {slot}, {show.places}" for slot, show in shows)

@@ -147,7 +147,7 @@ class Listener:
             newest.turn_away()
         return again
 
-    def left(self, connection: Connection) -> None:
+    def forget(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
         with self._lock:
             self._connections.discard(connection)
@@ -318,7 +318,7 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
             self._socket.close()
-        self._listener.left(self)
+        self._listener.forget(self)
         log.info("[INFO] client %s %s", self.client, "a cédé sa place" if self.evicted else self._why)
 
     def requests(self) -> Iterator[Request]:
@@ -348,7 +348,7 @@ class Connection:
     def turn_away(self) -> None:
         """Close a connection that no thread has entered."""
         self._socket.close()
-        self._listener.left(self)
+        self._listener.forget(self)
 
     def stop(self, how: int = socket.SHUT_RD) -> None:
         """End requests() after the request in hand; with SHUT_RDWR, at once. For other threads."""
