@@ -41,7 +41,9 @@ demo: $(RUN) ## run the demonstration (ARGS= its options)
 	@$(BIN)/spectacles demo $(ARGS)
 
 test: lint types ## lint, check types, then run the whole test suite (PYTEST_ARGS=)
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS) || { [ $$? -eq 1 ] && \
+	  echo "once more, one at a time: what has failed beside others" && \
+	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures=none $(PYTEST_ARGS); }
 
 lint: $(DEV) ## check style and formatting
 	$(BIN)/ruff check .
