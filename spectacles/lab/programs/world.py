@@ -370,7 +370,7 @@ class World:
                         raise WorldError(f"{words[0]} : ne démarre pas en {ANSWER:g} s")
                 if program.failed:
                     raise WorldError(program.failed)
-                if self._over:
+                if self._over and program._cord is not None and not program.listener:
                     raise WorldError(f"{words[0]} : son monde a fini avant lui")
         except BaseException:
             with self._changed:

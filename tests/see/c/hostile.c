@@ -110,6 +110,7 @@ int main(int argc, char **argv) {
         ready("kills");
         kill(-1, SIGKILL);
         ready("and survives");
+        getchar();
         kill(getppid(), SIGKILL);
         for_ever();
     } else if (!strcmp(what, "prints")) {
