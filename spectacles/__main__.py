@@ -12,6 +12,7 @@ from spectacles.common.lifecycle import command, program
 from spectacles.common.text import printable
 
 QUESTIONS = ("q1_pipes", "q2_msq", "q3_threads", "q4_thread_per_request", "q5_sockets")
+FURTHER = ("x2_basket",)  # the steps after the five, which stand beside them
 
 COMMANDS = {  # in the order in which people come to use them
     "demo": ("spectacles.lab.demo", "fait tourner chaque question avec de vrais clients, puis compte les places"),
@@ -44,9 +45,11 @@ exemples :
 
 
 def question(text: str) -> str | None:
-    """Return the package that "2", "q2" or "q2_msq" names, None if none."""
-    wanted = text.lower().removeprefix("q")
-    return next((name for name in QUESTIONS if wanted and wanted in (name[1], name[1:])), None)
+    """Return the package that "2", "q2", "q2_msq", "x2" or "x2_basket" names, None if none."""
+    wanted = text.lower()
+    if wanted[:1].isdigit():
+        wanted = f"q{wanted}"
+    return next((name for name in (*QUESTIONS, *FURTHER) if wanted in (name[:2], name)), None)
 
 
 @program

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spectacles.lab.programs.process import QUESTIONS
+from spectacles.lab.programs.process import FURTHER, QUESTIONS
 from tests import helpers
 
 PACKAGE = helpers.ROOT / "spectacles"
@@ -21,9 +21,10 @@ ALLOWED = {
     "q3_threads": {"common", "q2_msq", "q3_threads"},
     "q4_thread_per_request": {"common", "q2_msq", "q4_thread_per_request"},
     "q5_sockets": {"common", "q5_sockets"},
-    "admin": {"common", *QUESTIONS, "admin"},
-    "lab": {"common", *QUESTIONS, "lab"},
-    "__main__": {"common", *QUESTIONS, *COMMANDS},
+    "x2_basket": {"common", "q5_sockets", "x2_basket"},
+    "admin": {"common", *QUESTIONS, *FURTHER, "admin"},
+    "lab": {"common", *QUESTIONS, *FURTHER, "lab"},
+    "__main__": {"common", *QUESTIONS, *FURTHER, *COMMANDS},
     "__init__": set(),
 }
 BINDINGS = {
@@ -194,7 +195,7 @@ def test_a_server_starts_without_the_lab() -> None:
     (Seen to fail: with rich imported at the top of common/cli.py.)
     """
     program = "import sys, spectacles.__main__\n" + "".join(
-        f"import spectacles.{question}.server, spectacles.{question}.client\n" for question in QUESTIONS
+        f"import spectacles.{question}.server, spectacles.{question}.client\n" for question in (*QUESTIONS, *FURTHER)
     )
     program += "print(*(name for name in sys.modules if name.startswith(('rich', 'jinja2', 'spectacles.lab'))))"
     assert helpers.run([sys.executable, "-c", program]).stdout.split() == []

@@ -78,12 +78,13 @@ class Parser(argparse.ArgumentParser):
         # What begins so is a value, not an option: -0x5 too.
         self._negative_number_matcher = re.compile(r"-(0x[0-9a-f]+|\d+|\d*\.\d+)$", re.ASCII | re.IGNORECASE)
         self.add_argument("-h", "--help", action="help", default=argparse.SUPPRESS, help="affiche cette aide et quitte")
+        self.commands: Any = None
         self._commands: dict[str, Parser] = {}
 
     def add_subparsers(self, **kwargs: Any) -> Any:
         """Let commands be added, as argparse does; each takes the options of this parser after it, too."""
         commands = super().add_subparsers(**kwargs)
-        self._commands = commands.choices
+        self.commands, self._commands = commands, commands.choices
         return commands
 
     def parse_args(self, args: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
@@ -292,6 +293,24 @@ def add_listener(parser: argparse.ArgumentParser) -> None:
     tls.add_argument("--tls-cert", metavar="PEM", help="certificat du serveur ; active TLS")
     tls.add_argument("--tls-key", metavar="PEM", help="clef privée du serveur")
     tls.add_argument("--client-ca", metavar="PEM", help="exige des clients un certificat de cette autorité")
+
+
+def add_baskets(parser: argparse.ArgumentParser) -> None:
+    """Add how long, and how many, seats stay in a basket of x2_basket."""
+    parser.add_argument(
+        "--hold-seconds",
+        type=seconds,
+        default=120.0,
+        metavar="SECONDES",
+        help="temps qu'une place reste au panier sans être confirmée (défaut : 120)",
+    )
+    parser.add_argument(
+        "--max-held",
+        type=integer(1, INT_MAX),
+        default=INT_MAX,
+        metavar="N",
+        help="places qu'un panier peut tenir (défaut : toutes celles qui restent)",
+    )
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:

@@ -30,7 +30,8 @@ KEPT_FILES = 5  # NAME.log, NAME.log.1, ... NAME.log.5
 
 # On a terminal
 LEVELS = {"WARNING": "ATTENTION", "ERROR": "ERREUR"}
-TAGS = {"[CONSULTATION]": 36, "[RESERVATION]": 32}  # colours, console_codes(4); a refusal is yellow, an error red
+# Colours, console_codes(4); a refusal is yellow, an error red.
+TAGS = {"[CONSULTATION]": 36, "[RESERVATION]": 32, "[PANIER]": 35}
 UNNAMED = ("MainThread", "Thread-", "Dummy-")  # what threading calls threads that nobody has named
 
 logger = logging.getLogger("spectacles")

@@ -17,6 +17,7 @@ from spectacles.common.text import printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Protocol
 
     from spectacles.common.spectacle import Spectacle
@@ -55,13 +56,24 @@ WIDTH = 50  # columns of what the menu says: what a projector shows in letters t
 ECHO = 40  # characters of a wrong answer that are shown again
 
 
-def run(session: Session, options: Namespace) -> int:
-    """Run the command of `options`, or the menu without one. Return the exit code. Raises NoServerError."""
+def run(
+    session: Session,
+    options: Namespace,
+    *,
+    entries: Sequence[tuple[str, Callable[[], object]]] = (),
+    commands: Mapping[str, Callable[[], int]] | None = None,
+) -> int:
+    """Run the command of `options`, or the menu without one. Return the exit code. Raises NoServerError.
+
+    entries: what the menu offers from 3 on, and what to do then. commands: that a client has beside those of all.
+    """
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, "sortie fermée")
         if options.command is None:
-            return _menu(session)
+            return _menu(session, entries)
+        if commands and options.command in commands:
+            return commands[options.command]()
         code, text = _command(session, options)
         print(text, flush=True)
         return code
@@ -111,27 +123,31 @@ def _command(session: Session, options: Namespace) -> tuple[int, str]:
     return code, json_text(answer) if options.json else text
 
 
-def _menu(session: Session) -> int:
+def _menu(session: Session, entries: Sequence[tuple[str, Callable[[], object]]]) -> int:
+    more = {str(number): entry for number, entry in enumerate(entries, 3)}
+    offered = "".join(f"{number}. {title}\n" for number, (title, _) in more.items())
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(
             errors="replace"
         )  # a byte that is no text makes its own line invalid, not all that follow
     _edit_lines()
     while True:
-        _say("\n" + ", ".join(filter(None, (session.question, f"PID {os.getpid()}", session.server))))
-        print("==== MENU ====\n1. Consultation\n2. Réservation\n0. Quitter")
+        say("\n" + ", ".join(filter(None, (session.question, f"PID {os.getpid()}", session.server))))
+        print(f"==== MENU ====\n1. Consultation\n2. Réservation\n{offered}0. Quitter")
         try:
-            choice = _ask("Votre choix : ")
+            choice = ask("Votre choix : ")
             if choice == "0":
                 return EXIT_DONE
             if choice == "1":
                 _consultation(session)
             elif choice == "2":
                 _reservation(session)
+            elif choice in more:
+                more[choice][1]()
             else:
                 print("Choix invalide")
         except RefusedError as error:
-            _say(str(error))
+            say(str(error))
         except EOFError:
             print("\nFin de l'entrée, au revoir.")
             return EXIT_DONE
@@ -139,20 +155,20 @@ def _menu(session: Session) -> int:
             print()
             raise
         except NoServerError as error:
-            _say(f"Erreur : {error}")
+            say(f"Erreur : {error}")
             if not _reconnected(session):
                 raise
 
 
 def _reconnected(session: Session) -> bool:
     try:
-        while _ask("Se reconnecter ? (o/n) : ").lower() in ("o", "oui"):
+        while ask("Se reconnecter ? (o/n) : ").lower() in ("o", "oui"):
             try:
                 session.reconnect()
-                _say("Reconnecté. Ce qui était demandé n'est pas redemandé.")
+                say("Reconnecté. Ce qui était demandé n'est pas redemandé.")
                 return True
             except NoServerError as error:
-                _say(f"Erreur : {error}")
+                say(f"Erreur : {error}")
     except EOFError:
         print()
     return False
@@ -168,7 +184,7 @@ def _edit_lines() -> None:
             readline.parse_and_bind("set enable-bracketed-paste off")  # its codes would go to the screen
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """Print `text`; on a terminal in lines of WIDTH columns, none of which begins with a sign that French sets off."""
     if not sys.stdout.isatty():
         print(text)
@@ -195,18 +211,18 @@ def _consultation(session: Session) -> None:
     print("\n==== SPECTACLES DISPONIBLES ====")
     for slot, show in known:
         print(f"[{slot}] {printable(show.nom)} | {printable(show.date)}")
-    places = session.consult(_ask_number("\nNuméro du spectacle à consulter : "))
+    places = session.consult(ask_number("\nNuméro du spectacle à consulter : "))
     print("Spectacle inexistant" if places == REFUSED else f"Selon le serveur : {places} places disponibles")
 
 
 def _reservation(session: Session) -> None:
     print("\n==== RÉSERVATION ====")
-    show = _ask_number("Numéro du spectacle à réserver : ")
-    seats = _ask_number("Nombre de places à réserver : ")
+    show = ask_number("Numéro du spectacle à réserver : ")
+    seats = ask_number("Nombre de places à réserver : ")
     if _reserve(session, show, seats):
         print("Réservation OK. À bientôt dans nos salles !")
     else:
-        _say("Réservation NOK : ce spectacle n'existe pas, ou ce nombre de places n'y est pas à prendre.")
+        say("Réservation NOK : ce spectacle n'existe pas, ou ce nombre de places n'y est pas à prendre.")
 
 
 def _reserve(session: Session, show: int, seats: int) -> bool:
@@ -217,7 +233,7 @@ def _reserve(session: Session, show: int, seats: int) -> bool:
         raise NoAnswerError(f"{error} ; la réservation {fate}", waits=error.waits) from None
 
 
-def _ask(prompt: str) -> str:
+def ask(prompt: str) -> str:
     """Return the next line typed, stripped. Blocks. Raises EOFError."""
     try:
         return input(prompt).strip()
@@ -227,8 +243,9 @@ def _ask(prompt: str) -> str:
         raise EOFError from None
 
 
-def _ask_number(prompt: str) -> int:
-    text = _ask(prompt)
+def ask_number(prompt: str) -> int:
+    """Return the number typed, a C int. Blocks. Raises RefusedError for what is none, EOFError."""
+    text = ask(prompt)
     number = parse_integer(text)
     if number is None:
         raise RefusedError(f"Choix invalide : « {_cut(text)} » n'est pas un nombre entier")

@@ -35,6 +35,13 @@ NEEDED = {LIST: struct.Struct("<i"), RESERV: struct.Struct("<iii")}  # of a requ
 TCP_REQUEST = struct.Struct("<iii")  # client -> server: int type, int spectacle, int nb_places
 TCP_RESERV_REPLY = struct.Struct("<?")  # server -> client; a list reply is the table, 720 bytes
 
+# x2_basket: more types of the same request
+HOLD = 3  # set `nb_places` seats of `spectacle` aside; the reply is a bool
+RELEASE = 4  # give so many of them back; a bool
+CONFIRM = 5  # buy the whole basket, in which there are `nb_places` seats; a bool
+BASKET = 6  # show the basket
+TCP_BASKET_REPLY = struct.Struct(f"<i{TABLE_SIZE}s")  # int seconds until the first seats go back, Spectacle[10]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

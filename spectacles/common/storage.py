@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 FILE_NAME = "spectacles.dat"
 TEMPORARY_NAME = f".{FILE_NAME}.nouveau"
 OUT_OF_ORDER = 0  # in place of a generation: the name has no file of ours, and none can be put there
+NOT_IN_PLACE = "le fichier n'est plus à sa place"
 GENERATIONS = 255  # numbers of a byte, 1 to 255, in turn
 # What file systems of shared folders say of what they cannot do: VirtualBox, WSL, cifs, sshfs, 9p, vfat.
 UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENOTTY})
@@ -75,11 +76,15 @@ def create(directory_fd: int, table: bytes, mode: int = 0o600, *, replace: bool 
         with contextlib.suppress(OSError):
             os.unlink(TEMPORARY_NAME, dir_fd=directory_fd)
         raise
+    return said + _sync_name(directory_fd)
+
+
+def _sync_name(directory_fd: int) -> list[str]:
     try:
         os.fsync(directory_fd)  # the name itself, rename(2) and fsync(2)
     except OSError as error:  # the file is there: that is not to be taken back
-        said.append(f"{FILE_NAME} est écrit, mais une coupure de courant peut lui ôter son nom ({_cause(error)})")
-    return said
+        return [f"{FILE_NAME} est écrit, mais une coupure de courant peut lui ôter son nom ({_cause(error)})"]
+    return []
 
 
 def _write_temporary(directory_fd: int, table: bytes, mode: int) -> list[str]:
@@ -330,6 +335,34 @@ class Store:
         for sentence in said:
             log.warning("[INFO] %s", sentence)
 
+    def replace(self, table: bytes) -> None:
+        """Put the 720 bytes of `table` in place of the file: all of them or, whatever breaks, none. Blocks on the disk.
+
+        For a change of several records, which no write in place makes in one step: what is cut short, by a limit, a
+        kill or the end of a sector, has changed some of them. rename(2) is one step. Durable on return, whatever
+        --no-fsync says. The caller holds the table's lock, and has made sure by look() that nothing of somebody else's
+        stands there; no forked child uses the store. Raises OSError: the file is then as it was.
+        """
+        if self.is_out_of_order():
+            raise OSError(errno.ENOENT, NOT_IN_PLACE)
+        said = _write_temporary(self._directory, table, stat.S_IMODE(os.fstat(self._fd).st_mode))
+        try:
+            fd = os.open(TEMPORARY_NAME, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
+            try:
+                _rename(self._directory, TEMPORARY_NAME, FILE_NAME)
+                # Before the descriptor leads there: a thread that waits for the disk has written into the old file,
+                # and must not be told by the new one that all is well as long as the name may still go back.
+                said += _sync_name(self._directory)
+                os.dup2(fd, self._fd, inheritable=False)
+            finally:
+                os.close(fd)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(TEMPORARY_NAME, dir_fd=self._directory)
+            raise
+        for sentence in said:
+            self._say(sentence)
+
     def fine(self) -> None:
         """Take note that the file of that name is the open one and holds what it should: write() works again."""
         if self._current[0] == OUT_OF_ORDER:
@@ -364,7 +397,7 @@ class Store:
     def _follow(self) -> None:
         generation = self._current[0]
         if generation == OUT_OF_ORDER:
-            raise OSError(errno.ENOENT, "le fichier n'est plus à sa place")
+            raise OSError(errno.ENOENT, NOT_IN_PLACE)
         # Not by the name, which may be somebody else's again: the very file that the parent has open.
         fd = os.open(f"/proc/{self._owner}/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC)
         os.dup2(fd, self._fd, inheritable=False)

@@ -115,10 +115,10 @@ class SpectacleTable:
         it, the `with` gives the lock back: a refusal that kept it stopped the original for good (defect 18).
         """
         with self._lock:
-            places = self._places(show)
+            places, aside = self._places(show), self._aside(show)
             left = places - seats
-            if seats <= 0 or left < 0:
-                return _refusal(places, seats)
+            if seats <= 0 or left < aside:
+                return refusal(places - aside, seats)
             offset = show * RECORD_SIZE
             before = self._buffer[offset : offset + RECORD_SIZE].tobytes()
             try:
@@ -135,7 +135,11 @@ class SpectacleTable:
                 self._set_places(offset, self._places(show) + seats)
                 self._undo(show, error)
             return Refusal(NOT_WRITTEN)
-        return left
+        return left - aside
+
+    def _aside(self, show: int) -> int:
+        """Return how many seats are nobody's yet, and not to be had either: none, where there is no basket."""
+        return 0
 
     def _places(self, show: int) -> int:
         if not 0 <= show < MAX_SPECTACLE:
@@ -257,7 +261,7 @@ def _explained_by_a_death(table: bytes, memory: bytes) -> bool:
     )
 
 
-def _refusal(places: int, seats: int) -> Refusal:
+def refusal(places: int, seats: int) -> Refusal:
     """Return why `seats` seats cannot be had of a show with `places` left (REFUSED, -1: there is no such show)."""
     if places < 0:
         return Refusal("ce spectacle n'existe pas")

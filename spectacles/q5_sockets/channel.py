@@ -85,11 +85,12 @@ class Listener:
     """The server's listening sockets and its connections. A context manager that closes them all.
 
     options: host (a name may have several addresses: all that this machine has are served), port (0: a free one, the
-    same on all), max_clients, idle_timeout (seconds), tls_cert, tls_key, client_ca.
+    same on all), max_clients, idle_timeout (seconds), tls_cert, tls_key, client_ca. kinds: of the requests served.
     Raises HeldError when the port is taken on one of them, UsageError for a bad host or certificate, SpectaclesError.
     """
 
-    def __init__(self, server: Server, options: Namespace) -> None:
+    def __init__(self, server: Server, options: Namespace, kinds: tuple[int, ...] = (LIST, RESERV)) -> None:
+        self.kinds = kinds
         self._tls = tls.server_context(options)
         self._idle_timeout = options.idle_timeout
         self._most = min(options.max_clients, max(free_descriptors() - SPARE, 1))
@@ -329,7 +330,7 @@ class Connection:
         while not (self._over or self._listener.closing) and (frame := self._receive()):
             kind, show, seats = TCP_REQUEST.unpack(frame)
             self.active_at = time.monotonic()
-            if kind not in (LIST, RESERV):
+            if kind not in self._listener.kinds:
                 self._why = f"déconnecté, requête de type {kind} inconnue"
                 if frame[:2] == b"\x16\x03":
                     self._why += " (un client TLS sur un port en clair ?)"

@@ -42,7 +42,11 @@ class Session:
         return next((known.places for slot, known in self.list() if slot == show), REFUSED)
 
     def reserve(self, show: int, seats: int) -> bool:
-        reply = self._connection.exchange(TCP_REQUEST.pack(RESERV, show, seats), TCP_RESERV_REPLY.size)
+        return self.ask(RESERV, show, seats)
+
+    def ask(self, kind: int, show: int, seats: int) -> bool:
+        """Send a request that is answered by yes or no, and return the answer. Blocks."""
+        reply = self._connection.exchange(TCP_REQUEST.pack(kind, show, seats), TCP_RESERV_REPLY.size)
         if reply not in (TCP_RESERV_REPLY.pack(False), TCP_RESERV_REPLY.pack(True)):
             raise self._connection.strange(reply)
         return reply == TCP_RESERV_REPLY.pack(True)

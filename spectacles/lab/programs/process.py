@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 QUESTIONS = ("q1_pipes", "q2_msq", "q3_threads", "q4_thread_per_request", "q5_sockets")
+FURTHER = ("x2_basket",)  # the steps after the five
+TCP = ("q5_sockets", "x2_basket")  # found by a port
 READY = "Serveur UP"
 # The environment of clients whose output is read here, whatever the locale.
 UTF8 = {**os.environ, "PYTHONIOENCODING": "utf-8"}
@@ -35,9 +37,9 @@ class ServerError(Exception):
 class ServerProcess:
     """A server in a process of its own. A context manager that stops it, by force in the end.
 
-    question: of QUESTIONS. directory: the run directory. options: of the server's command line; question 5 gets
-    `--port 0` unless they name a port. command: what to run instead of the Python server (a C one). echo: called with
-    every line that the server prints, in a thread.
+    question: of QUESTIONS or FURTHER. directory: the run directory. options: of the server's command line; those of
+    TCP get `--port 0` unless they name a port. command: what to run instead of the Python server (a C one). echo:
+    called with every line that the server prints, in a thread.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class ServerProcess:
         self._foreign = command is not None
         if command is None:
             command = [sys.executable, "-m", f"spectacles.{question}.server"]
-        if question == "q5_sockets" and "--port" not in options:
+        if question in TCP and "--port" not in options:
             options = (*options, "--port", "0")
         self.process = subprocess.Popen(
             [*command, "--dir", str(directory), *options],
@@ -126,7 +128,7 @@ class ServerProcess:
     def client_options(self) -> list[str]:
         """Return the addressing options that a client needs to reach this server."""
         options = ["--dir", str(self.directory)]
-        if self.question == "q5_sockets":
+        if self.question in TCP:
             host, port = self.address()
             return [*options, "--host", host, "--port", str(port)]
         for name in ("--key", "--shm-key", "--sem-name"):
