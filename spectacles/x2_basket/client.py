@@ -128,7 +128,7 @@ def play(session: Session, script: list[Step], *, as_json: bool) -> int:
         elif verb == "show":
             left, shows = session.basket()
             answer |= {"seconds": left} | menu.shows_answer(shows)
-            text = _described(left, shows)
+            text = "\n".join(_described(left, shows))
         told.append(answer)
         code = EXIT_DONE if done else EXIT_REFUSED
         if text and not as_json:
@@ -169,8 +169,9 @@ class Entries:
 
     def _show(self) -> int:
         left, shows = self._session.basket()
-        print()
-        menu.say(_described(left, shows))
+        *lines, last = _described(left, shows)
+        print("\n" + "\n".join(lines), end="\n" * bool(lines))
+        menu.say(last)
         return sum(show.places for _, show in shows)
 
     def _confirm(self) -> None:
@@ -191,11 +192,12 @@ def _show_and_seats(what: str) -> tuple[int, int]:
     return show, menu.ask_number(f"Nombre de places {what} : ")
 
 
-def _described(left: int, shows: list[tuple[int, Spectacle]]) -> str:
+def _described(left: int, shows: list[tuple[int, Spectacle]]) -> list[str]:
+    """Return what is said of a basket, a line each."""
     if not shows:
-        return "Panier vide"
-    lines = "\n".join(menu.line(slot, show) for slot, show in shows)
-    return f"{lines}\nÀ confirmer dans {left} s : ensuite, ces places se remettent en vente."
+        return ["Panier vide"]
+    lines = [menu.line(slot, show) for slot, show in shows]
+    return [*lines, f"À confirmer avant {left} s : ensuite, les premières mises au panier se remettent en vente."]
 
 
 @program

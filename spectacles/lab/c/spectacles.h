@@ -48,6 +48,13 @@ typedef struct { int type; int spectacle; int nb_places; } Tcp_request;
 typedef struct { Spectacle spectacles[MAX_SPECTACLE]; } Tcp_response_list;
 typedef struct { bool ack; } Tcp_response_reservation;
 
+/* x2_basket: more types of Tcp_request. All but TYPE_BASKET are answered as a reservation. */
+#define TYPE_HOLD 3
+#define TYPE_RELEASE 4
+#define TYPE_CONFIRM 5 /* nb_places: all that is in the basket */
+#define TYPE_BASKET 6
+typedef struct { int seconds; Spectacle spectacles[MAX_SPECTACLE]; } Tcp_response_basket;
+
 #define BODY(type) (sizeof(type) - sizeof(long)) /* what msgsnd and msgrcv count */
 
 /* One line on stderr, then status 3. errno, when set, completes the line. */
