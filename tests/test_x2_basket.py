@@ -294,7 +294,7 @@ def test_stop_with_full_baskets(number: int, server: helpers.Servers) -> None:
 def test_the_file_is_put_back_without_what_is_held(server: helpers.Servers) -> None:
     """Somebody removes it while seats are held: what is written is what is sold; a basket is confirmed then.
 
-    (Fails with snapshot() taking off what is held.)
+    (Fails with what is held taken off what the file is to hold.)
     """
     guichet = server(X2)
     with Buyer(guichet) as one:

@@ -20,6 +20,7 @@ class Buyer:
 
     def __init__(self, server: ServerProcess, tls: ssl.SSLContext | None = None) -> None:
         self.socket: socket.socket = raw_tcp.connect(server, tls)
+        self.believed: dict[int, int] = {}  # the seats in the basket, as far as the answers to do() tell
 
     def __enter__(self) -> Buyer:
         return self
@@ -64,6 +65,25 @@ class Buyer:
         """Say good-bye, and wait until the server has done with this client."""
         self.socket.shutdown(socket.SHUT_WR)
         assert raw_tcp.is_closed(self.socket)
+
+    def do(self, kind: str, show: int, seats: int) -> bool | dict[int, int]:
+        """Do what is called `kind`, and return the answer; True after a leave. Raises OSError, AssertionError."""
+        if kind == "list":
+            return self.free()
+        if kind == "basket":
+            held = self.basket()
+            self.believed = dict(held)
+            return held
+        if kind == "leave":
+            self.leave()
+            return True
+        number = {"reserve": 2, "hold": HOLD, "release": RELEASE, "confirm": CONFIRM}[kind]
+        answer = self._yes(number, show, seats)
+        if answer and kind == "confirm":
+            self.believed = {}
+        elif answer and kind != "reserve":
+            self.believed[show] = self.believed.get(show, 0) + (seats if kind == "hold" else -seats)
+        return answer
 
     def _yes(self, kind: int, show: int, seats: int) -> bool:
         reply = self.ask(kind, show, seats)

@@ -120,7 +120,7 @@ def test_time_is_up_while_the_disk_is_slow(server: helpers.Servers, shim: Shim) 
         asking.start()
         shim.holder()
         late = threading.Event()
-        late.wait(0.4)  # not for something to be ready: for the time of the hold to be over
+        late.wait(0.7)  # not for something to be ready: for the time of the hold, and a round of housekeeping
         shim.stop("hold_fsync")
         asking.join(helpers.DEADLINE)
         assert answers == [raw_tcp.YES]
