@@ -12,11 +12,11 @@ from spectacles.common.lifecycle import command, program
 from spectacles.common.text import printable
 
 QUESTIONS = ("q1_pipes", "q2_msq", "q3_threads", "q4_thread_per_request", "q5_sockets")
-FURTHER = ("x2_basket",)  # the steps after the five, which stand beside them
+FURTHER = ("x2_basket",)  # what the original only thinks about
 
 COMMANDS = {  # in the order in which people come to use them
     "demo": ("spectacles.lab.demo", "fait tourner chaque question avec de vrais clients, puis compte les places"),
-    "server": ("", "Q [options] : le serveur de la question Q (1 à 5, ou q1_pipes...)"),
+    "server": ("", "Q [options] : le serveur de la question Q (1 à 5, ou q1_pipes...), ou d'une suite (x1...)"),
     "client": ("", "Q [options] : son client"),
     "table": ("spectacles.admin.table", "montre ou change spectacles.dat : show, reset, set, import"),
     "clean": ("spectacles.admin.clean", "retire ce que des serveurs morts ont laissé"),
@@ -45,11 +45,10 @@ exemples :
 
 
 def question(text: str) -> str | None:
-    """Return the package that "2", "q2", "q2_msq", "x2" or "x2_basket" names, None if none."""
-    wanted = text.lower()
-    if wanted[:1].isdigit():
-        wanted = f"q{wanted}"
-    return next((name for name in (*QUESTIONS, *FURTHER) if wanted in (name[:2], name)), None)
+    """Return the package that "2", "q2" or "q2_msq" names, or "x1" or "x1_sessions"; None if none."""
+    wanted = text.lower().removeprefix("q")
+    further = next((name for name in FURTHER if text.lower() in (name, name.partition("_")[0])), None)
+    return next((name for name in QUESTIONS if wanted and wanted in (name[1], name[1:])), further)
 
 
 @program
@@ -72,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     if name in ("server", "client"):
         if rest and rest[0] in ("-h", "--help"):
             print(f"usage : {typed} Q [options]\n\nQ : 1 à 5, ou {', '.join(QUESTIONS)}")
+            print(f"suites : {', '.join(FURTHER)} (ou {', '.join(name.partition('_')[0] for name in FURTHER)})")
             print(f"« {typed} 2 --help » dit les options de la question 2.")
             return 0
         package = question(rest[0]) if rest else None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from spectacles.lab.display import terminal
-from spectacles.lab.programs.process import QUESTIONS
+from spectacles.lab.programs.process import FURTHER, QUESTIONS, TCP
 from tests import helpers
 
 DEMO = [sys.executable, "-m", "spectacles", "demo"]
@@ -32,7 +32,7 @@ def accounts(output: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in output[output.index("Les comptes") :].splitlines():
         words = line.split()
-        if words and words[0] in QUESTIONS:
+        if words and words[0] in (*QUESTIONS, *FURTHER):
             found.setdefault(words[0], words[1:])  # what is wrong follows below
     return found
 
@@ -59,16 +59,16 @@ def test_all_questions(tmp_path: Path) -> None:
     assert done.returncode == 0, done
     assert done.stderr == ""
     found = accounts(done.stdout)
-    assert list(found) == list(QUESTIONS)
+    assert list(found) == [*QUESTIONS, *FURTHER]
     for question, (initial, sold, left, refused, verdict, processes, threads, *_) in found.items():
         assert verdict == "exacte", done.stdout
         assert int(initial) == sum(helpers.PLACES)
         assert int(left) == int(initial) - int(sold)
         # All want 5 of the last 12: two get them, whoever they are, and the others must not.
-        assert int(sold) == (12 if question == "q1_pipes" else 20)
+        assert int(sold) == {"q1_pipes": 12, "x2_basket": 14}.get(question, 20)
         assert int(refused) == (1 if question == "q1_pipes" else 2)
         assert int(processes) == (3 if question in helpers.FORKING else 1)
-        assert int(threads) == (2 if question in ("q4_thread_per_request", "q5_sockets") else 3)
+        assert int(threads) == (2 if question in ("q4_thread_per_request", *TCP) else 3)
     for said in ("Serveur UP", "[CONSULTATION]", "[RESERVATION]", "client 4 │", "Réservation refusée", "Œdipe roi"):
         assert said in done.stdout
     assert "\x1b[" not in done.stdout, "colours in a pipe"

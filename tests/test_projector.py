@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from spectacles.lab.programs.process import QUESTIONS
+from spectacles.lab.programs.process import FURTHER, QUESTIONS
 from tests import helpers
 from tests.test_menu import AT_A_TERMINAL, terminal
 
@@ -280,7 +280,7 @@ def test_demo_step(tmp_path: Path) -> None:
     """
     from spectacles.lab.demo import LOOK
 
-    assert set(LOOK) == set(QUESTIONS)
+    assert set(LOOK) == {*QUESTIONS, *FURTHER}
     master, slave = os.openpty()
     command = [sys.executable, "-c", AT_A_TERMINAL, sys.executable, "-m", "spectacles", "demo", "--step", "3", "5"]
     env = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "100", "TERM": "dumb"}

@@ -27,7 +27,7 @@ from spectacles.common.spectacle import unpack_table
 from spectacles.lab.display import terminal
 from spectacles.lab.judge.accounts import add_up, seats_in_file
 from spectacles.lab.kernel.processes import thread_count
-from spectacles.lab.programs.process import QUESTIONS, UTF8, ServerError, ServerProcess
+from spectacles.lab.programs.process import FURTHER, QUESTIONS, UTF8, ServerError, ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,9 +44,10 @@ TITLES = {
     "q3_threads": "une file de messages, deux threads",
     "q4_thread_per_request": "une file de messages, un thread par requête",
     "q5_sockets": "TCP, un thread par connexion",
+    "x2_basket": "et pour aller plus loin : un panier par connexion",
 }
 # Threads that come and go too fast to be counted from outside: said in the table, not counted.
-SHORT_LIVED = {"q4_thread_per_request": " + n", "q5_sockets": " + n"}
+SHORT_LIVED = {"q4_thread_per_request": " + n", "q5_sockets": " + n", "x2_basket": " + n"}
 # --step: what to look at, said before it is to be seen.
 LOOK = {
     "q1_pipes": "Un seul client : le journal ne dit que « tube », car un tube ne sait pas qui y écrit, et une réponse"
@@ -59,6 +60,8 @@ LOOK = {
     " les lignes du journal peuvent se doubler. Qui veut les 12 dernières places en aura-t-il trop ?",
     "q5_sockets": "Plus de PID : « connecté », « déconnecté », une adresse et un port. La connexion elle-même mène la"
     " réponse à son client, qui pourrait être sur une autre machine.",
+    "x2_basket": "Le serveur se souvient : chacun met des places au panier, puis confirme, tout ou rien. Qui arrive"
+    " trop tard est refusé, et ce qu'il tenait déjà est rendu dès qu'il s'en va : le journal dit combien.",
 }
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
 _DATE_AND_LEVEL = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ +")
@@ -160,9 +163,11 @@ class Clients:
             self.problems.append(f"client « {' '.join(command)} » : code {code} : {output.strip()}")
         elif code == EXIT_REFUSED:
             self.refused += 1
-        elif command[0] == "reserve":
-            show, seats = int(command[1]), int(command[2])
-            self.sold[show] = self.sold.get(show, 0) + seats
+        elif command[0] == "reserve" or command[-1] == "confirm":
+            for place, word in enumerate(command):
+                if word in ("reserve", "hold"):
+                    show, seats = int(command[place + 1]), int(command[place + 2])
+                    self.sold[show] = self.sold.get(show, 0) + seats
 
 
 def scripts(question: str, shows: list[tuple[int, Spectacle]]) -> list[list[tuple[str, ...]]]:
@@ -174,6 +179,17 @@ def scripts(question: str, shows: list[tuple[int, Spectacle]]) -> list[list[tupl
     if question == "q1_pipes":
         own = ("reserve", str(others[0]), "2")
         return [[("list",), greedy, ("consult", str(slot)), greedy, greedy, own, ("consult", str(others[0]))]]
+    if question == "x2_basket":
+        first = [("list",), *(("consult", str(slot)) for _ in range(CLIENTS - 1))]
+        return [
+            [
+                first[number],
+                ("basket", "hold", other, "2", "hold", str(slot), str(wanted), "confirm"),
+                ("basket", "hold", other, "3"),
+                ("consult", str(slot)),
+            ]
+            for number, other in zip(range(CLIENTS), map(str, others * CLIENTS), strict=False)
+        ]
     return [
         [
             ("list",) if number == 0 else ("consult", str(slot)),
@@ -315,7 +331,7 @@ def main(argv: list[str] | None = None) -> int:
     screen = terminal.console()
     results = []
     with terminal.Interrupts() as interrupts:
-        for question in options.questions or QUESTIONS:
+        for question in options.questions or (*QUESTIONS, *FURTHER):
             screen.rule(f"[bold]{question}[/bold] : {TITLES[question]}", align="left")
             if options.step:
                 wait_for_a_key(question, screen)
@@ -323,7 +339,7 @@ def main(argv: list[str] | None = None) -> int:
     screen.print()
     screen.print(table_of(results))
     screen.print("somme : départ = vendues + reste, dans la réponse du serveur et dans spectacles.dat", style="dim")
-    screen.print("n : un thread par requête (q4), par connexion (q5), le temps qu'elle dure", style="dim")
+    screen.print("n : un thread par requête (q4), par connexion (q5, x2), le temps qu'elle dure", style="dim")
     for result in results:
         for problem in result.problems:
             said = terminal.harmless(problem)

@@ -197,7 +197,7 @@ def _described(left: int, shows: list[tuple[int, Spectacle]]) -> list[str]:
     if not shows:
         return ["Panier vide"]
     lines = [menu.line(slot, show) for slot, show in shows]
-    return [*lines, f"À confirmer avant {left} s : ensuite, les premières mises au panier se remettent en vente."]
+    return [*lines, f"À confirmer dans les {left} s ; ensuite, les premières mises au panier sont remises en vente."]
 
 
 @program

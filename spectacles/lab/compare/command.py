@@ -98,7 +98,7 @@ def _programs(wanted: bool, questions: Sequence[str], screen: Console) -> Iterat
         yield None
     else:
         with tempfile.TemporaryDirectory(prefix="spectacles-c-") as directory:
-            yield reference.build(directory, questions)
+            yield reference.build(directory, [question for question in questions if question in QUESTIONS])
 
 
 def compare(argv: list[str] | None) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from spectacles.common.errors import SpectaclesError
 from spectacles.lab.compare.client import DONE, READY
 from spectacles.lab.compare.workload import CONSULT, RESERVE, Notes, Request
+from spectacles.lab.programs.process import TCP
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -53,7 +54,7 @@ class Crowd:
     def start(self) -> None:
         """Start the processes; return when all are connected and have the word to start. Blocks."""
         options: dict[str, object] = {"dir": str(self._server.directory), "timeout": 5.0}
-        if self._server.question == "q5_sockets":
+        if self._server.question in TCP:
             options["host"], options["port"] = self._server.address()
         for number in range(self._clients):
             self._processes.append(

@@ -24,7 +24,7 @@ from spectacles.lab.display.french import in_words
 from spectacles.lab.judge.accounts import seats_in_file
 from spectacles.lab.kernel import processes
 from spectacles.lab.programs import reference
-from spectacles.lab.programs.process import ServerError, ServerProcess
+from spectacles.lab.programs.process import QUESTIONS, ServerError, ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ def subjects(questions: Sequence[str], work: Workload, programs: Path | None, br
     found = []
     for question in questions:
         found.append(Subject(question, PYTHON, None, options))
-        if programs is not None:
+        if programs is not None and question in QUESTIONS:  # those of C
             found.append(Subject(question, C, (str(programs / reference.server_name(question)),), ("--quiet",)))
     if broken:
         command = (sys.executable, "-m", "spectacles.lab.programs.lockless")

@@ -14,7 +14,7 @@ from spectacles.common import cli, host
 from spectacles.common.errors import SpectaclesError
 from spectacles.common.text import printable
 from spectacles.lab.display.french import unbroken
-from spectacles.lab.programs.process import QUESTIONS
+from spectacles.lab.programs.process import FURTHER, QUESTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,17 +46,26 @@ def harmless(text: str) -> str:
 
 
 def question(text: str) -> str:
-    """Return the question that "2", "q2" or "q2_msq" names. For argparse."""
+    """Return the question that "2", "q2" or "q2_msq" names, or "x1" or "x1_sessions". For argparse."""
     wanted = text.lower().removeprefix("q")
     for name in QUESTIONS:
         if wanted and wanted in (name[1], name[1:]):
+            return name
+    for name in FURTHER:
+        if text.lower() in (name, name.partition("_")[0]):
             return name
     raise argparse.ArgumentTypeError(f"quelle question ? 1 à 5, pas « {text} »")
 
 
 def add_questions(parser: argparse.ArgumentParser) -> None:
     """Add the questions as arguments, none meaning all."""
-    parser.add_argument("questions", nargs="*", type=question, metavar="Q", help="1 à 5, ou q1_pipes... (sinon toutes)")
+    parser.add_argument(
+        "questions",
+        nargs="*",
+        type=question,
+        metavar="Q",
+        help="1 à 5, ou q1_pipes..., ou une suite (x1...)",
+    )
 
 
 def counts(text: str) -> list[int]:
