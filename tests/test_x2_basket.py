@@ -22,6 +22,7 @@ from tests import helpers, raw_tcp
 from tests.fault import campaign
 from tests.test_menu import terminal
 from tests.x2_peer import CONFIRM, HOLD, Buyer, sold
+from tools import progression
 
 X2 = "x2_basket"
 PLACES = dict(enumerate(helpers.PLACES))
@@ -644,6 +645,22 @@ def test_two_baskets_at_their_menus(server: helpers.Servers) -> None:
     assert sold(guichet) == some(s5=2)
 
 
+def test_the_menu_says_that_time_is_up(server: helpers.Servers) -> None:
+    """Somebody who has thought for too long is told so, once. (Fails without Session.held.)"""
+    guichet = server(X2, "--hold-seconds", "1")
+    with terminal(guichet) as person:
+        person.expect("Votre choix : ")
+        person.type("3\n0\n2\n")
+        person.expect("Votre choix : ")
+        guichet.wait_for("délai écoulé")
+        person.type("6\n")
+        shown = person.expect("Votre choix : ")
+        assert "2 place(s) de ce panier" in shown
+        assert "Panier vide" in shown
+        person.type("5\n")
+        assert "Temps écoulé" not in person.expect("Votre choix : ")
+
+
 def test_reconnected_without_a_basket(server: helpers.Servers) -> None:
     """The server is killed under a basket: the client says that it is empty. (Fails without Session._reconnect.)"""
     first = server(X2)
@@ -673,3 +690,17 @@ def test_the_command_names_it(tmp_path: Path) -> None:
         done = helpers.run(helpers.server_command(X2, "--dir", str(tmp_path / "d"), "--hold-seconds", seconds))
         assert done.returncode == 2
         helpers.one_line(done)
+
+
+def test_its_page_shows_the_code() -> None:
+    """docs/further-x2.md has the drawing and the difference to question 5 as they are, and that is small.
+
+    (Fails with a line of either server changed.)
+    """
+    page = (progression.ROOT / "docs" / "further-x2.md").read_text(encoding="utf-8")
+    gone, come = progression.changed_lines("q5_sockets", X2)
+    assert f"{gone} go, {come} come" in page
+    assert max(gone, come) <= 25
+    for block in (["```text", *progression.drawing(X2), "```"], progression._expand("diff", "q5_sockets", X2)):
+        assert "\n".join(block) in page, "\n".join(block)
+    assert progression.functions(X2) == progression.functions("q5_sockets")

@@ -47,15 +47,20 @@ class Session(WithoutBasket):
     def __init__(self, connection: ClientConnection) -> None:
         super().__init__(connection)
         self.reconnect = self._reconnect
+        self.held = 0  # seats in the basket, as far as the last answer about it told
         self._known = False  # whether the server has a basket: one of question 5 hangs up
 
     def hold(self, show: int, seats: int) -> bool:
         """Put seats into the basket; return whether they could be had."""
-        return self._of_basket(lambda: self.ask(HOLD, show, seats))
+        done = self._of_basket(lambda: self.ask(HOLD, show, seats))
+        self.held += seats * done
+        return done
 
     def release(self, show: int, seats: int) -> bool:
         """Take seats out of the basket; return whether they were in it."""
-        return self._of_basket(lambda: self.ask(RELEASE, show, seats))
+        done = self._of_basket(lambda: self.ask(RELEASE, show, seats))
+        self.held -= seats * done
+        return done
 
     def basket(self) -> tuple[int, list[tuple[int, Spectacle]]]:
         """Return the seconds until its first seats go back, and the shows in it, `places` those held."""
@@ -65,14 +70,18 @@ class Session(WithoutBasket):
         if is_text(reply):
             raise self._connection.strange(reply)
         left, table = TCP_BASKET_REPLY.unpack(reply)
-        return left, unpack_table(table)
+        shows = unpack_table(table)
+        self.held = sum(show.places for _, show in shows)
+        return left, shows
 
     def confirm(self, seats: int) -> bool:
         """Buy the basket if there are exactly `seats` seats in it; return whether that was acknowledged."""
         try:
-            return self._of_basket(lambda: self.ask(CONFIRM, 0, seats))
+            done = self._of_basket(lambda: self.ask(CONFIRM, 0, seats))
         except NoAnswerError as error:
             raise NoAnswerError(f"{error} ; le panier a peut-être été confirmé, en entier") from None
+        self.held *= not done
+        return done
 
     def _of_basket(self, exchange: Callable[[], T]) -> T:
         try:
@@ -86,6 +95,7 @@ class Session(WithoutBasket):
 
     def _reconnect(self) -> None:
         self._connection.connect()
+        self.held = 0
         menu.say("Le panier est vide : il tenait à l'ancienne connexion.")
 
 
@@ -168,11 +178,14 @@ class Entries:
             menu.say("Refusé : ces places ne sont pas au panier.")
 
     def _show(self) -> int:
+        before = self._session.held
         left, shows = self._session.basket()
+        if gone := before - self._session.held:
+            menu.say(f"\nTemps écoulé : {gone} place(s) de ce panier ont été remises en vente.")
         *lines, last = _described(left, shows)
         print("\n" + "\n".join(lines), end="\n" * bool(lines))
         menu.say(last)
-        return sum(show.places for _, show in shows)
+        return self._session.held
 
     def _confirm(self) -> None:
         seats = self._show()

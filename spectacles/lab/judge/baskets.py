@@ -31,7 +31,7 @@ from typing import Literal, NamedTuple
 from spectacles.lab.judge.linearizability import Verdict
 
 WIDTH = 100  # columns
-SHOWN = 14  # operations of a counterexample that are drawn: the last
+SHOWN = 12  # operations of a counterexample that are told: the last
 STEPS_BETWEEN_LOOKS = 32  # at the clock
 MOST_STATES = 200  # looked at to say what could have been
 
@@ -90,11 +90,13 @@ class Report:
             return f"Historique linéarisable, paniers compris ({size})."
         if self.verdict is Verdict.UNKNOWN or culprit is None:
             return f"Indécis faute de temps ({size})."
-        lines = [f"Historique non linéarisable ({size}). Les dernières opérations, temps en µs :"]
-        start = self.fault[-SHOWN:][0].call
-        for event in self.fault[-SHOWN:]:
-            end = "…" if event.ret is None else f"{(event.ret - start) / 1000:.1f}"
-            lines.append(f"{(event.call - start) / 1000:>12.1f} {end:>12}  {_told(event)}"[:WIDTH])
+        # What was refused, or only looked at, has changed nothing.
+        changes = [e for e in self.fault if e is culprit or (e.result is not False and e.kind not in LOOKING)]
+        shown = changes[-SHOWN:]
+        lines = [f"Historique non linéarisable ({size}). Ce qui a eu un effet, en µs :"]
+        for event in shown:
+            end = "…" if event.ret is None else f"{(event.ret - shown[0].call) / 1000:.1f}"
+            lines.append(f"{(event.call - shown[0].call) / 1000:>12.1f} {end:>12}  {_told(event)}"[:WIDTH])
         lines += textwrap.wrap(f"Aucun ordre n'explique : {_told(culprit)}. {_possible(culprit, self.states)}", WIDTH)
         return "\n".join(lines)
 
