@@ -323,7 +323,7 @@ def main(argv: list[str] | None = None) -> int:
         epilog="exemples : spectacles demo 2 5 ; spectacles demo --step\n"
         "code de sortie : 0 toutes les sommes sont exactes, 1 sinon.",
     )
-    terminal.add_questions(parser)
+    terminal.add_questions(parser, further=True)
     parser.add_argument(
         "--step", action="store_true", help="dit avant chaque question ce qu'il faut regarder, et attend Entrée"
     )

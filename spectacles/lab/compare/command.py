@@ -67,7 +67,7 @@ def _parser() -> cli.Parser:
         epilog="exemple : spectacles compare 2 3 --clients 1,4 --html comparaison.html\n"
         "code de sortie : 0 tout est juste, 1 un résultat est faux, 2 usage.",
     )
-    terminal.add_questions(parser)
+    terminal.add_questions(parser, further=True)
     parser.add_argument(
         "--clients", type=terminal.counts, default=[1, 2, 4, 8], metavar="1,2,4,8", help="nombres de clients (1,2,4,8)"
     )

@@ -46,25 +46,25 @@ def harmless(text: str) -> str:
 
 
 def question(text: str) -> str:
-    """Return the question that "2", "q2" or "q2_msq" names, or "x1" or "x1_sessions". For argparse."""
+    """Return the question that "2", "q2" or "q2_msq" names. For argparse."""
     wanted = text.lower().removeprefix("q")
     for name in QUESTIONS:
         if wanted and wanted in (name[1], name[1:]):
             return name
-    for name in FURTHER:
-        if text.lower() in (name, name.partition("_")[0]):
-            return name
     raise argparse.ArgumentTypeError(f"quelle question ? 1 à 5, pas « {text} »")
 
 
-def add_questions(parser: argparse.ArgumentParser) -> None:
-    """Add the questions as arguments, none meaning all."""
+def question_or_further(text: str) -> str:
+    """Return the question that "2", "q2" or "q2_msq" names, or what follows them: "x1", "x1_sessions". For argparse."""
+    further = (name for name in FURTHER if text.lower() in (name, name.partition("_")[0]))
+    return next(further, None) or question(text)
+
+
+def add_questions(parser: argparse.ArgumentParser, *, further: bool = False) -> None:
+    """Add the questions as arguments, none meaning all; further: what follows them, too."""
+    kind, named = (question_or_further, ", ou une suite : x1") if further else (question, "")
     parser.add_argument(
-        "questions",
-        nargs="*",
-        type=question,
-        metavar="Q",
-        help="1 à 5, ou q1_pipes..., ou une suite (x1...)",
+        "questions", nargs="*", type=kind, metavar="Q", help=f"1 à 5, ou q1_pipes...{named} (sinon toutes)"
     )
 
 
