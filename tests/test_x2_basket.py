@@ -17,10 +17,12 @@ import pytest
 
 from spectacles.common import protocol
 from spectacles.common.spectacle import INT_MAX
+from spectacles.x2_basket.client import VERBS
 from spectacles.x2_basket.table import MAX_HOLDS
 from tests import helpers, raw_tcp
 from tests.fault import campaign
 from tests.test_menu import terminal
+from tests.test_words import english
 from tests.x2_peer import CONFIRM, HOLD, Buyer, sold
 from tools import progression
 
@@ -661,6 +663,24 @@ def test_the_menu_says_that_time_is_up(server: helpers.Servers) -> None:
         assert "Temps écoulé" not in person.expect("Votre choix : ")
 
 
+def test_real_clients_want_the_last_seats(server: helpers.Servers) -> None:
+    """Six processes want all twelve, each with something else besides: one has both, the others neither.
+
+    (Fails with the basket of who was refused left where it is.)
+    """
+    guichet = server(X2)
+    steps = ("basket", "hold", "1", "10", "hold", "5", "12", "confirm")
+    running = [
+        subprocess.Popen(guichet.client_command(*steps), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(6)
+    ]
+    codes = sorted(process.wait(helpers.DEADLINE) for process in running)
+    assert codes == [0, 1, 1, 1, 1, 1]
+    with Buyer(guichet) as last:
+        helpers.eventually(lambda: last.free() == some(s1=10, s5=12), "what was refused back")
+    assert sold(guichet) == some(s1=10, s5=12)
+
+
 def test_reconnected_without_a_basket(server: helpers.Servers) -> None:
     """The server is killed under a basket: the client says that it is empty. (Fails without Session._reconnect.)"""
     first = server(X2)
@@ -704,3 +724,42 @@ def test_its_page_shows_the_code() -> None:
     for block in (["```text", *progression.drawing(X2), "```"], progression._expand("diff", "q5_sockets", X2)):
         assert "\n".join(block) in page, "\n".join(block)
     assert progression.functions(X2) == progression.functions("q5_sockets")
+
+
+def test_the_other_commands_know_it(server: helpers.Servers, tmp_path: Path) -> None:
+    """`table` keeps its hands off a served directory, `watch` shows who waits, `compare` measures it beside question 5.
+
+    (Fails with x2_basket taken out of FURTHER, and out of TCP.)
+    """
+    spectacles = [sys.executable, "-m", "spectacles"]
+    guichet = server(X2)
+    with Buyer(guichet) as one:
+        assert one.hold(0, 20)
+        done = helpers.run([*spectacles, "table", "set", "0", "--places", "1", "--dir", guichet.directory])
+        assert (done.returncode, "x2_basket" in helpers.one_line(done)) == (3, True)
+        done = helpers.run([*spectacles, "watch", "x2", "--once", "--dir", guichet.directory])
+        assert done.returncode == 0, done
+        assert "x2_basket" in done.stdout
+        guichet.kill()
+    (guichet.directory / ".spectacles.dat.nouveau").write_bytes(b"half")
+    done = helpers.run([*spectacles, "clean", "--dir", guichet.directory])
+    assert (done.returncode, ".spectacles.dat.nouveau" in done.stdout) == (0, True)
+    done = helpers.run([*spectacles, "compare", "x2", "5", "--clients", "2", "--duration", "0.2"], cwd=tmp_path)
+    assert done.returncode == 0, done
+    assert "q5 → x2" in done.stdout
+
+
+def test_in_french(tmp_path: Path, server: helpers.Servers) -> None:
+    """What it says to people, help and refusals, has no English word in it. (Fails with one put there.)"""
+    for words in (["client", "x2", "--help"], ["client", "x2", "basket", "--help"], ["server", "x2", "--help"]):
+        said = helpers.run([sys.executable, "-m", "spectacles", *words], cwd=tmp_path).stdout
+        assert english(said, [*words, *VERBS]) == [], said
+    for words in (["basket"], ["basket", "fly"], ["basket", "hold", "1"], ["basket", "wait", "x"], ["--hold", "1"]):
+        done = helpers.run([sys.executable, "-m", "spectacles", "client", "x2", *words], cwd=tmp_path)
+        assert done.returncode == 2
+        assert english(helpers.one_line(done), [*words, *VERBS]) == []
+    guichet = server(X2)
+    guichet.client(
+        "basket", "hold", "0", "1", "release", "0", "1", "hold", "0", "1", "show", "confirm", "hold", "6", "1"
+    )
+    assert english("\n".join(line for line in guichet.lines if "PANIER" in line), ["INFO"]) == []
