@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import resource
 import signal
@@ -17,13 +18,14 @@ import pytest
 
 from spectacles.common import protocol
 from spectacles.common.spectacle import INT_MAX
+from spectacles.common.storage import Store
 from spectacles.x2_basket.client import VERBS
-from spectacles.x2_basket.table import MAX_HOLDS
+from spectacles.x2_basket.table import MAX_HOLDS, BasketTable
 from tests import helpers, raw_tcp
 from tests.fault import campaign
 from tests.test_menu import terminal
 from tests.test_words import english
-from tests.x2_peer import CONFIRM, HOLD, Buyer, sold
+from tests.x2_peer import CONFIRM, HOLD, Buyer, seats_of, sold
 from tools import progression
 
 X2 = "x2_basket"
@@ -141,6 +143,34 @@ def test_time_is_up(server: helpers.Servers) -> None:
         one.leave()  # which gives back nothing more
         assert other.free() == some(s5=12)
     guichet.wait_for(r"PANIER.*12 place\(s\) du spectacle 5 rendue\(s\), délai écoulé")
+
+
+def test_a_list_without_the_lock_is_never_behind_the_clock(directory: Path) -> None:
+    """In the very middle of giving back: whoever then finds that nothing has ended finds the seats back too.
+
+    (Fails with the two assignments of _publish() the other way round.)
+    """
+    campaign.write_table(directory, [10])
+    glimpses: list[int] = []
+
+    class Slow(BasketTable):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name in ("_ends", "_offer") and hasattr(self, "_ends") and self._ends > time.monotonic() + 1:
+                glimpses.append(seats_of(self._offer)[0])  # what a list would take, without the lock
+
+    fd = os.open(directory, os.O_RDONLY)
+    store = Store(fd, str(directory))
+    table = Slow(bytearray(720), threading.Lock(), store, 0.01)
+    with table.basket("one") as basket:
+        assert table.hold(basket, 0, 4) == 6
+        glimpses.clear()
+        helpers.eventually(lambda: table.contents(basket)[4:] == bytes(720), "the end of the hold")
+        assert glimpses
+        assert set(glimpses) == {10}
+    table.release()
+    store.close()
+    os.close(fd)
 
 
 def test_the_log_says_it_though_nobody_asks(server: helpers.Servers) -> None:

@@ -233,12 +233,13 @@ class BasketTable(SpectacleTable):
 
     def _publish(self) -> None:
         """Make what clients see from what is sold and what is held: one assignment, as of the image of all others."""
-        self._ends = next(iter(self._in_time)).until if self._in_time else math.inf
         offer = bytearray(self._image)
         for show, seats in enumerate(self._held):
             if seats:
                 _add(offer, show, -seats)
         self._offer = bytes(offer)
+        # Last: whoever finds, without the lock, that nothing has ended takes the offer as it is.
+        self._ends = next(iter(self._in_time)).until if self._in_time else math.inf
 
 
 def _add(table: bytearray, show: int, seats: int) -> None:
