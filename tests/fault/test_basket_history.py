@@ -173,7 +173,7 @@ def test_wrong_baskets_are_found_out(server: helpers.Servers, directory: Path, r
     (Seen to fail: with the right server in place of each.)
     """
     for _ in range(5):
-        report, _ = play(server, directory, rng, 4, 120, way=way)
+        report, _ = play(server, directory, rng, 4, 80, way=way)
         if report.verdict is Verdict.INVALID:
             break
         (directory / "spectacles.dat").unlink()
