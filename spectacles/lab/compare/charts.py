@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from spectacles.lab.compare.rows import CURVE, LOCKLESS, PYTHON, grouped, qualified
 from spectacles.lab.display.french import duration, in_words, megabytes, number, unbroken
+from spectacles.lab.programs.process import FURTHER, QUESTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,9 @@ SHAPES = (
     ((0, -1.3), (1.2, 1), (-1.2, 1)),
     ((0, -1.4), (1.4, 0), (0, 1.4), (-1.4, 0)),
     ((0, 1.3), (1.2, -1), (-1.2, -1)),
+    ((-1.4, -0.6), (1.4, -0.6), (1.4, 0.6), (-1.4, 0.6)),
+    ((-1.2, -1.2), (1.2, 1.2), (1.2, -1.2), (-1.2, 1.2)),
+    ((-0.6, -1.4), (0.6, -1.4), (0.6, 1.4), (-0.6, 1.4)),
 )
 MOST_MARKS = 8  # of one line; a longer one has every tenth
 SHARES = ((0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99,9 %"), (0.9999, "99,99 %"))
@@ -122,7 +126,7 @@ class Key:
 def look(row: Row, points: list[Point]) -> Line:
     """Return the line through `points` as that of `row` looks: colour of its question, dashed if not Python's."""
     colour = "wrong" if not row.correct or row.variant == LOCKLESS else row.question[:2]
-    shape = SHAPES[int(row.question[1]) - 1]
+    shape = SHAPES[(*QUESTIONS, *FURTHER).index(row.question) % len(SHAPES)]
     marked = points if len(points) <= MOST_MARKS else points[::10]
     marks = [Mark(at, tuple(Point(at.x + dx * MARK_SIZE, at.y + dy * MARK_SIZE) for dx, dy in shape)) for at in marked]
     return Line(colour, "line" if row.variant == PYTHON else "line dashed", points, marks)

@@ -49,7 +49,6 @@ from spectacles.lab.compare.workload import (
     Request,
     Workload,
 )
-from spectacles.lab.programs.process import TCP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,7 +191,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one client process, see the module. Returns 0; what went wrong is in the notes."""
     task = json.loads(sys.stdin.readline())
     work = Workload(**task["work"] | {"shows": tuple(task["work"]["shows"])})
-    opener = {"q1_pipes": _pipes, **dict.fromkeys(TCP, _connection)}.get(task["question"], _queue)
+    openers = {"q1_pipes": _pipes, "q5_sockets": _connection, "x2_basket": _connection}
+    opener = openers.get(task["question"], _queue)
     channel, consult, reserve = opener(Namespace(**task["options"]))
     with channel:
         print(READY, flush=True)

@@ -60,7 +60,7 @@ def subjects(questions: Sequence[str], work: Workload, programs: Path | None, br
     found = []
     for question in questions:
         found.append(Subject(question, PYTHON, None, options))
-        if programs is not None and question in QUESTIONS:  # those of C
+        if programs is not None and question in QUESTIONS:  # what goes further has no counterpart in C
             found.append(Subject(question, C, (str(programs / reference.server_name(question)),), ("--quiet",)))
     if broken:
         command = (sys.executable, "-m", "spectacles.lab.programs.lockless")

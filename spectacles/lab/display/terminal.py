@@ -45,6 +45,12 @@ def harmless(text: str) -> str:
     return "\n".join(printable(line) for line in text.splitlines())
 
 
+def question_or_further(text: str) -> str:
+    """Return what goes further and is named so ("x1" or "x1_sessions"), else as question(). For argparse."""
+    wanted = text.lower()
+    return next((name for name in FURTHER if wanted in (name, name.partition("_")[0])), None) or question(text)
+
+
 def question(text: str) -> str:
     """Return the question that "2", "q2" or "q2_msq" names. For argparse."""
     wanted = text.lower().removeprefix("q")
@@ -54,17 +60,14 @@ def question(text: str) -> str:
     raise argparse.ArgumentTypeError(f"quelle question ? 1 à 5, pas « {text} »")
 
 
-def question_or_further(text: str) -> str:
-    """Return the question that "2", "q2" or "q2_msq" names, or what follows them: "x1", "x1_sessions". For argparse."""
-    further = (name for name in FURTHER if text.lower() in (name, name.partition("_")[0]))
-    return next(further, None) or question(text)
-
-
 def add_questions(parser: argparse.ArgumentParser, *, further: bool = False) -> None:
-    """Add the questions as arguments, none meaning all; further: what follows them, too."""
-    kind, named = (question_or_further, ", ou une suite : x1") if further else (question, "")
+    """Add the questions as arguments, none meaning all. further: and what goes further than they do."""
     parser.add_argument(
-        "questions", nargs="*", type=kind, metavar="Q", help=f"1 à 5, ou q1_pipes...{named} (sinon toutes)"
+        "questions",
+        nargs="*",
+        type=question_or_further if further else question,
+        metavar="Q",
+        help=f"1 à 5, ou q1_pipes...{', ou une suite : x1...' if further else ''} (sinon les cinq)",
     )
 
 

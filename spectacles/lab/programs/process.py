@@ -37,9 +37,9 @@ class ServerError(Exception):
 class ServerProcess:
     """A server in a process of its own. A context manager that stops it, by force in the end.
 
-    question: of QUESTIONS or FURTHER. directory: the run directory. options: of the server's command line; those of
-    TCP get `--port 0` unless they name a port. command: what to run instead of the Python server (a C one). echo:
-    called with every line that the server prints, in a thread.
+    question: of QUESTIONS or FURTHER. directory: the run directory. options: of the server's command line; question 5
+    gets `--port 0` unless they name a port. command: what to run instead of the Python server (a C one). echo: called
+    with every line that the server prints, in a thread.
     """
 
     def __init__(

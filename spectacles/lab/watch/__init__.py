@@ -50,7 +50,7 @@ def _parser() -> cli.Parser:
         "code de sortie : 0 fini (avec --once : rien d'anormal), 1 une alarme (avec --once), 2 usage,\n"
         "3 rien à regarder (avec --once), 130 Ctrl-C ; avec une commande : le sien, 128 + n si le signal n l'a tuée.",
     )
-    parser.add_argument("what", nargs="?", metavar="RÉPERTOIRE | Q", help="répertoire de travail, ou question 1 à 5")
+    parser.add_argument("what", nargs="?", metavar="RÉPERTOIRE | Q", help="répertoire de travail, question 1 à 5, x1")
     cli.add_directory(parser)
     parser.add_argument(
         "--pid", type=cli.integer(1, 1 << 22), action="append", metavar="PID", help="un processus et ses enfants"
@@ -110,7 +110,7 @@ def _target(options: Namespace, command: Sequence[str]) -> tuple[str | None, str
             raise NoServerError(f"aucun processus {', '.join(gone)}")
         return None, ""
     wanted = (options.what or "").lower().removeprefix("q")
-    further = next((name for name in FURTHER if wanted in (name, name.partition("_")[0])), "")
+    further = next((name for name in FURTHER if (options.what or "").lower() in (name, name.partition("_")[0])), "")
     question = next((name for name in QUESTIONS if wanted and wanted in (name[1], name[1:])), further)
     where = options.dir if question or options.what is None else options.what
     if options.what is None and options.key and not os.path.isdir(where):
