@@ -40,11 +40,12 @@ static int wish(const char *name) {
 static void hold(const char *while_this) {
     char path[4096], name[32];
     snprintf(name, sizeof name, "held.%d", (int)getpid());
-    while (wish(while_this)) {
-        if (path_of(name, path, sizeof path))
-            close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    if (!wish(while_this))
+        return;
+    if (path_of(name, path, sizeof path)) /* once: whoever has read it removes it, and may then kill this process */
+        close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    while (wish(while_this))
         usleep(1000);
-    }
 }
 
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset) {
