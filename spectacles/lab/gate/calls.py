@@ -28,7 +28,7 @@ from spectacles.lab.gate import events
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-SHOWN = 256  # bytes of a message or of a write that an event carries
+SHOWN = 1024  # bytes of a message or of a write that an event carries
 
 # fmt: off
 _NUMBERS = {  # number on x86-64, on aarch64 (-1: it has none), name
@@ -157,6 +157,13 @@ class Caller:
         except OSError:
             return ""
 
+    def is_fifo(self, number: int) -> bool:
+        """Say whether a descriptor stands for a pipe or a FIFO."""
+        try:
+            return stat.S_ISFIFO(os.stat(f"/proc/{self.tid}/fd/{number & 0xFFFF_FFFF}").st_mode)
+        except OSError:
+            return False
+
     def maps(self) -> list[tuple[int, int, int, int, str]]:
         """Return its mappings: start, end, offset in the file, inode, name."""
         found = []
@@ -179,7 +186,7 @@ class Names:
         self._ask_keys = keys
         self._keys: dict[tuple[str, int], int] = {}
         self._met: dict[str, dict[Any, int]] = {}
-        self._ports: dict[int, tuple[str, ...]] = {}  # inode of a socket -> its name, once it has one that stays
+        self._ports: dict[int, tuple[str, str]] = {}  # inode of a socket -> its name, once it has one that stays; end
         self._by_inode: dict[int, str] = {}
         self._temporary: set[str] = set()
         self._places: dict[tuple[int, int], str] = {}
@@ -231,7 +238,7 @@ class Names:
         """Return the name of what a descriptor stands for."""
         number &= 0xFFFF_FFFF
         link = caller.link(f"fd/{number}")
-        found = re.fullmatch(r"(pipe|socket):\[(\d+)\]", link)
+        found = _NUMBERED.fullmatch(link)
         if found and found[1] == "pipe":
             return f"pipe #{self._number('pipe', found[2])}"
         if found:
@@ -241,6 +248,14 @@ class Names:
         if link.startswith("/memfd:"):
             return f"memfd {link[7:].removesuffix(' (deleted)')}"
         return self.path(link) if link else f"descriptor {number}"
+
+    def end(self, caller: Caller, number: int) -> str:
+        """Return which end of a TCP connection a descriptor is: "server", "client"; "" of anything else.
+
+        Ask after its name.
+        """
+        found = _NUMBERED.fullmatch(caller.link(f"fd/{number & 0xFFFF_FFFF}"))
+        return self._ports.get(int(found[2]), ("", ""))[1] if found and found[1] == "socket" else ""
 
     def _socket(self, caller: Caller, inode: int) -> str:
         known = self._ports.get(inode)
@@ -255,13 +270,15 @@ class Names:
                     if int(row[9]) != inode:
                         continue
                     local, remote = _port(row[1]), _port(row[2])
+                    end = ""
                     if row[3] == "0A":
                         said = f"port {local}"
                     else:
+                        end = "server" if local in listening else "client"
                         port = local if local in listening else remote
                         pair = frozenset(((row[1][-4:]), row[2][-4:]))
                         said = f"connection {port} #{self._number(f'connection {port}', pair)}"
-                    self._ports[inode] = (said,)
+                    self._ports[inode] = (said, end)
                     return said
         return f"socket #{self._number('socket', inode)}"
 
@@ -330,6 +347,9 @@ class Names:
         return f"{address:#x}"
 
 
+_NUMBERED = re.compile(r"(pipe|socket):\[(\d+)\]")
+
+
 def _port(text: str) -> int:
     return int(text.rpartition(":")[2], 16)
 
@@ -350,6 +370,8 @@ def in_flight(table: str) -> bool:
 
 Decoded = tuple[str, dict[str, Any]]
 _IPC_NOWAIT, _IPC_CREAT, _IPC_EXCL = 0o4000, 0o1000, 0o2000
+_HOW_TO_TAKE = {_IPC_NOWAIT: "IPC_NOWAIT", 0o10000: "MSG_NOERROR", 0o20000: "MSG_EXCEPT", 0o40000: "MSG_COPY"}
+_MSG_PEEK = 2
 _KIND = {"msg": "queue", "sem": "semaphores", "shm": "memory"}
 _OUTSIDE = (
     "/usr/",
@@ -416,7 +438,17 @@ def _transfer(real: str, caller: Caller, names: Names, args: Sequence[int]) -> D
             found["data"] = caller.memory(args[1], min(args[2], SHOWN))
     if real in ("pread64", "pwrite64"):
         found["at"] = args[3]
-    return names.descriptor(caller, args[0]), found
+    return _channel(caller, names, args[0], found), found
+
+
+def _channel(caller: Caller, names: Names, number: int, found: dict[str, Any]) -> str:
+    """Return the name of what bytes go through, and note what it does not say: a FIFO, an end of a connection."""
+    said = names.descriptor(caller, number)
+    if said.startswith("connection "):
+        found["end"] = names.end(caller, number)
+    elif not said.startswith(("pipe ", "socket ", "terminal")) and caller.is_fifo(number):
+        found["fifo"] = True
+    return said
 
 
 def _gather(caller: Caller, address: int, count: int) -> tuple[bytes, int]:
@@ -496,7 +528,8 @@ def _system_v(real: str, caller: Caller, names: Names, args: Sequence[int]) -> D
         return said, found | ({"flags": "IPC_NOWAIT"} if args[3] & _IPC_NOWAIT else {})
     if real == "msgrcv":
         found = {"type": _signed(args[3], 64), "size": args[2]}
-        return said, found | ({"flags": "IPC_NOWAIT"} if args[4] & _IPC_NOWAIT else {})
+        flags = _flags(args[4], _HOW_TO_TAKE)
+        return said, found | ({"flags": flags} if flags else {})
     if real.startswith(("semop", "semtimedop")):
         raw = caller.memory(args[1], 6 * min(args[2], 32))
         ops = [list(op) for op in struct.iter_unpack("=Hhh", raw[: len(raw) - len(raw) % 6])]
@@ -506,7 +539,9 @@ def _system_v(real: str, caller: Caller, names: Names, args: Sequence[int]) -> D
         if command == 0:
             names.forget(kind, number)
         known = {0: "IPC_RMID", 1: "IPC_SET", 16: "SETVAL", 17: "SETALL"}
-        return (said, {"command": known[command]}) if command in known else None
+        if command not in known:
+            return None
+        return said, {"command": known[command]} | ({"number": args[1], "value": args[3]} if command == 16 else {})
     return said, {}
 
 
@@ -523,8 +558,10 @@ def _posix_queue(real: str, caller: Caller, names: Names, args: Sequence[int]) -
 def _socket(real: str, caller: Caller, names: Names, args: Sequence[int]) -> Decoded | None:
     if real == "socket":
         return "socket", {"family": {1: "AF_UNIX", 2: "AF_INET", 10: "AF_INET6"}.get(args[0], str(args[0]))}
-    said = names.descriptor(caller, args[0])
     found: dict[str, Any] = {}
+    said = _channel(caller, names, args[0], found)
+    if real in ("recvfrom", "recvmsg") and args[3 if real == "recvfrom" else 2] & _MSG_PEEK:
+        found["flags"] = "MSG_PEEK"
     if real in ("bind", "connect"):
         found["address"] = _address(caller.memory(args[1], min(args[2], 128)))
     elif real == "sendto":
@@ -588,20 +625,26 @@ _DECODERS: dict[str, Callable[[str, Caller, Names, Sequence[int]], Decoded | Non
 
 
 def received(real: str, caller: Caller, args: Sequence[int], result: int | None) -> dict[str, Any]:
-    """Return what a call that brings data has brought: `data`, and the `type` of a message. Ask at once after it."""
+    """Return what a call that brings data has brought: `data`, and the `type` of a message. Ask at once after it.
+
+    result: what it returned; None: not known, then `buffer` is what lies where data was asked for, brought or not.
+    """
+    said = "buffer" if result is None else "data"
     if real == "msgrcv":
-        head = caller.memory(args[1], 8 + min(max(result or 0, 0), SHOWN))
-        found: dict[str, Any] = {"type": struct.unpack_from("q", head)[0]} if len(head) >= 8 else {}
-        return found | ({"data": head[8:]} if result is not None else {})
-    if result is None or result <= 0:
+        head = caller.memory(args[1], 8 + min(args[2] if result is None else max(result, 0), SHOWN))
+        return {"type": struct.unpack_from("q", head)[0], said: head[8:]} if len(head) >= 8 else {}
+    if result is not None and result < (0 if real == "mq_timedreceive" else 1):
         return {}
     if real in ("read", "pread64", "recvfrom", "mq_timedreceive"):
-        return {"data": caller.memory(args[1], min(result, SHOWN))}
+        found: dict[str, Any] = {said: caller.memory(args[1], min(args[2] if result is None else result, SHOWN))}
+        if real == "mq_timedreceive" and result is not None and len(raw := caller.memory(args[3], 4)) == 4:
+            found["priority"] = struct.unpack("I", raw)[0]
+        return found
     if real == "readv":
-        return {"data": _gather(caller, args[1], args[2])[0][:result]}
+        return {said: _gather(caller, args[1], args[2])[0][:result]}
     if real == "recvmsg":
         raw = caller.memory(args[1], 56)
         if len(raw) == 56:
             start, count = struct.unpack_from("QQ", raw, 16)
-            return {"data": _gather(caller, start, count)[0][:result]}
+            return {said: _gather(caller, start, count)[0][:result]}
     return {}

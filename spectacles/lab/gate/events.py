@@ -1,7 +1,9 @@
 """What happens to programs under the gate, as data. One stream, in the order in which the gate saw it.
 
 A call makes one event before it happens (CALL, or MARK for what is no system call), and one when it is known to be
-over (RESULT), which names the first. Which message a receive took, how many bytes a read brought, is in the RESULT.
+over (RESULT), which names the first. Which message a receive took, how many bytes a read brought, is in the RESULT: `data`; where
+how many is not known, what lies in the memory that they were asked for: `buffer`. Where the preload library is, `at` says
+the place in the program (in the RESULT of a call, in a MARK itself).
 
     seq task      kind    call    object            arguments
     12  server    call    msgrcv  queue 0x0000002a  type=1, size=16
@@ -25,7 +27,8 @@ class Kind(StrEnum):
     # inside (its PID, or thread ID, in its world: what getpid() and kill() call it there)
     CALL = "call"  # a system call is about to happen; see calls.py for the arguments of each
     MARK = "mark"  # something is about to happen that is no system call: see below
-    ACCESS = "access"  # "reads" or "writes" of shared memory; arguments: offset, at (place in the program)
+    ACCESS = "access"  # "reads" or "writes" of shared memory; arguments: offset, at (place in the program), data (the
+    # first 8 bytes there, before it)
     RESULT = "result"  # the call of the event `of` is over
     INTERRUPTED = "interrupted"  # the call of the event `of` was never made: a signal came first; it may come again
     DEATH = "death"  # a task is no more; call: "exit", "killed"; result: the exit code where there was one

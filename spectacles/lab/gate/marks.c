@@ -1,8 +1,8 @@
 /* What no system call shows: locks that nobody contends, accesses to shared memory, results of calls.
 
    A preload library. It reports each by a harmless system call that the gate's filter knows by its first argument,
-   getppid(TAG, kind, a, b, c): so that one gate sees, and may hold, everything. $SPECTACLES_MARKS says which: "l" locks,
-   "r" results, "a" accesses (x86-64 only). Without it, and outside the gate, nothing is changed.
+   getppid(TAG, kind, a, b, c): so that one gate sees, and may hold, everything. `c` is where in the program it was asked
+   for, 0 where that is an interpreter. $SPECTACLES_MARKS says which: "l" locks, "r" results, "a" accesses (x86-64 only). Without it, and outside the gate, nothing is changed.
 
    Accesses: the pages of shared memory are made inaccessible. Each access raises SIGSEGV, whose handler reports it, opens
    the pages and sets the trap flag; after that one instruction SIGTRAP closes them again. The kernel's own accesses do
@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <mqueue.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -82,7 +83,9 @@ __attribute__((constructor)) static void begin(void) {
 }
 
 #define CALLER ((uintptr_t)__builtin_return_address(0))
-#define SEEN (locks && !(CALLER >= interpreter_start && CALLER < interpreter_end))
+#define INTERPRETED (CALLER >= interpreter_start && CALLER < interpreter_end)
+#define PLACE (INTERPRETED ? 0 : CALLER)
+#define SEEN (locks && !INTERPRETED)
 #define REAL(type, name, ...) \
     static type (*real)(__VA_ARGS__); \
     if (!real) \
@@ -203,7 +206,7 @@ int munmap(void *start, size_t size) {
 #define REPORT(value) \
     do { \
         if (results) \
-            mark(RESULT, (uintptr_t)(long)(value), (long)(value) == -1 ? (uintptr_t)errno : 0, 0); \
+            mark(RESULT, (uintptr_t)(long)(value), (long)(value) == -1 ? (uintptr_t)errno : 0, PLACE); \
     } while (0)
 
 void *shmat(int id, const void *at, int flags) {
@@ -264,6 +267,14 @@ WITH(text, ssize_t, msgrcv, (int id, void *text, size_t size, long type, int fla
 WITH(data, ssize_t, send, (int fd, const void *data, size_t size, int flags), (fd, data, size, flags), int, const void *,
      size_t, int)
 WITH(data, ssize_t, recv, (int fd, void *data, size_t size, int flags), (fd, data, size, flags), int, void *, size_t, int)
+PLAIN(int, mq_send, (mqd_t id, const char *data, size_t size, unsigned level), (id, data, size, level), mqd_t, const char *,
+      size_t, unsigned)
+PLAIN(int, mq_timedsend, (mqd_t id, const char *data, size_t size, unsigned level, const struct timespec *limit),
+      (id, data, size, level, limit), mqd_t, const char *, size_t, unsigned, const struct timespec *)
+PLAIN(ssize_t, mq_receive, (mqd_t id, char *data, size_t size, unsigned *level), (id, data, size, level), mqd_t, char *,
+      size_t, unsigned *)
+PLAIN(ssize_t, mq_timedreceive, (mqd_t id, char *data, size_t size, unsigned *level, const struct timespec *limit),
+      (id, data, size, level, limit), mqd_t, char *, size_t, unsigned *, const struct timespec *)
 PLAIN(ssize_t, sendto, (int fd, const void *data, size_t size, int flags, const struct sockaddr *to, socklen_t length),
       (fd, data, size, flags, to, length), int, const void *, size_t, int, const struct sockaddr *, socklen_t)
 PLAIN(ssize_t, recvfrom, (int fd, void *data, size_t size, int flags, struct sockaddr *from, socklen_t *length),
@@ -460,7 +471,7 @@ sem_t *sem_open(const char *name, int flags, ...) {
             try = (int (*)(sem_t *))dlsym(RTLD_NEXT, "sem_trywait"); \
         if (!SEEN) \
             return real arguments; \
-        mark(WANTS, (uintptr_t)lock, 0, 0); \
+        mark(WANTS, (uintptr_t)lock, 0, PLACE); \
         int opened = open_pages(lock); \
         int got = try(lock); \
         if (got < 0 && errno == EAGAIN) { \
@@ -480,7 +491,7 @@ int sem_trywait(sem_t *lock) {
     REAL(int, sem_trywait, sem_t *);
     if (!SEEN)
         return real(lock);
-    mark(WANTS, (uintptr_t)lock, 0, 0);
+    mark(WANTS, (uintptr_t)lock, 0, PLACE);
     int opened = open_pages(lock);
     int got = real(lock);
     close_pages(opened);
@@ -491,7 +502,7 @@ int sem_trywait(sem_t *lock) {
 int sem_post(sem_t *lock) {
     REAL(int, sem_post, sem_t *);
     if (SEEN)
-        mark(RELEASES, (uintptr_t)lock, 0, 0);
+        mark(RELEASES, (uintptr_t)lock, 0, PLACE);
     int opened = open_pages(lock);
     int got = real(lock);
     close_pages(opened);
@@ -506,7 +517,7 @@ int sem_post(sem_t *lock) {
             try = (int (*)(pthread_mutex_t *))dlsym(RTLD_NEXT, "pthread_mutex_trylock"); \
         if (!SEEN) \
             return real arguments; \
-        mark(WANTS, (uintptr_t)lock, 0, 0); \
+        mark(WANTS, (uintptr_t)lock, 0, PLACE); \
         int opened = open_pages(lock); \
         int got = try(lock); \
         if (got == EBUSY) { \
@@ -525,7 +536,7 @@ int pthread_mutex_trylock(pthread_mutex_t *lock) {
     REAL(int, pthread_mutex_trylock, pthread_mutex_t *);
     if (!SEEN)
         return real(lock);
-    mark(WANTS, (uintptr_t)lock, 0, 0);
+    mark(WANTS, (uintptr_t)lock, 0, PLACE);
     int opened = open_pages(lock);
     int got = real(lock);
     close_pages(opened);
@@ -536,7 +547,7 @@ int pthread_mutex_trylock(pthread_mutex_t *lock) {
 int pthread_mutex_unlock(pthread_mutex_t *lock) {
     REAL(int, pthread_mutex_unlock, pthread_mutex_t *);
     if (SEEN)
-        mark(RELEASES, (uintptr_t)lock, 0, 0);
+        mark(RELEASES, (uintptr_t)lock, 0, PLACE);
     int opened = open_pages(lock);
     int got = real(lock);
     close_pages(opened);
@@ -555,7 +566,7 @@ int pthread_cond_wait(pthread_cond_t *queue, pthread_mutex_t *lock) {
         real = (int (*)(pthread_cond_t *, pthread_mutex_t *))condition("pthread_cond_wait");
     if (!SEEN)
         return real(queue, lock);
-    mark(WAITS, (uintptr_t)queue, (uintptr_t)lock, 0);
+    mark(WAITS, (uintptr_t)queue, (uintptr_t)lock, PLACE);
     int opened = open_pages(lock);
     int got = real(queue, lock);
     close_pages(opened);
@@ -569,7 +580,7 @@ int pthread_cond_timedwait(pthread_cond_t *queue, pthread_mutex_t *lock, const s
         real = (int (*)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *))condition("pthread_cond_timedwait");
     if (!SEEN)
         return real(queue, lock, limit);
-    mark(WAITS, (uintptr_t)queue, (uintptr_t)lock, 0);
+    mark(WAITS, (uintptr_t)queue, (uintptr_t)lock, PLACE);
     int opened = open_pages(lock);
     int got = real(queue, lock, limit);
     close_pages(opened);
@@ -583,7 +594,7 @@ int pthread_cond_timedwait(pthread_cond_t *queue, pthread_mutex_t *lock, const s
         if (!real) \
             real = (int (*)(pthread_cond_t *))condition(#name); \
         if (SEEN) \
-            mark(WAKES, (uintptr_t)queue, 0, 0); \
+            mark(WAKES, (uintptr_t)queue, 0, PLACE); \
         int opened = open_pages(queue); \
         int got = real(queue); \
         close_pages(opened); \

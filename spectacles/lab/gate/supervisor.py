@@ -513,42 +513,48 @@ class Gate:
 
     def _hear(self, task: Task, caller: calls.Caller, notification: seccomp.Notification) -> None:
         """Take in a mark at which nobody is held: the result of a call, the name of a semaphore."""
-        _, kind, a, b, _, _ = notification.args
+        _, kind, a, b, at, _ = notification.args
         if calls.mark_name(kind) == "names":
             self._names.name_memory(caller, a, f"semaphore /{caller.string(b).lstrip('/')}")
         elif task._pending is not None:
-            self._over(task, caller, result=a - (1 << 64) if a >> 63 else a, number=b, exact=True)
+            self._over(task, caller, result=a - (1 << 64) if a >> 63 else a, number=b, at=at)
         seccomp.let(task._listener, notification.id)
         task._notification = None
 
-    def _over(self, task: Task, caller: calls.Caller, *, result: int | None, number: int, exact: bool) -> None:
-        """The call that was let go is over."""
+    def _over(
+        self, task: Task, caller: calls.Caller, *, result: int | None = None, number: int = 0, at: int | None = None
+    ) -> None:
+        """The call that was let go is over. at: the address that it was made at, 0 where that says nothing; None: it
+        was over some time ago, and what it returned is not known."""
         assert task._pending is not None
         event, real, args = task._pending
         task._pending = None
         if event.kind != Kind.CALL:
             return
         brought = {} if number else calls.received(real, caller, args, result)
+        if at:
+            brought["at"] = self._names.place(caller, at)
         if event.call == "wait" and result:  # then who was waited for is dead, whether poll(2) has said so or not
             for pidfd, pid in list(self._watched.items()):
                 if _state(pid)[0] in ("Z", "X", ""):
                     self._process_died(pidfd)
-        self._record(task, Kind.RESULT, event.call, event.object, brought, of=event.seq, result=result, exact=exact,
+        self._record(task, Kind.RESULT, event.call, event.object, brought, of=event.seq, result=result, exact=at is not None,
                      errno=errno.errorcode.get(number, str(number)) if number else "")  # fmt: skip
 
     def _mark(self, task: Task, caller: calls.Caller, notification: seccomp.Notification) -> Event | None:
-        _, kind, a, b, _, _ = notification.args
+        _, kind, a, b, c, _ = notification.args
         said = calls.mark_name(kind)
         if not said:
             return None
         if task._pending is not None:
-            self._over(task, caller, result=None, number=0, exact=False)
+            self._over(task, caller)
         place = self._names.place(caller, a)
         if said in ("reads", "writes"):
             where, _, offset = place.partition("+")
             at = self._names.place(caller, b)
-            return self._record(task, Kind.ACCESS, said, where, {"offset": int(offset or "0", 16), "at": at})
-        found: dict[str, Any] = {}
+            there = {"offset": int(offset or "0", 16), "at": at, "data": caller.memory(a, 8)}
+            return self._record(task, Kind.ACCESS, said, where, there)
+        found: dict[str, Any] = {"at": self._names.place(caller, c)} if c else {}
         what = "condition" if said in (WAITS, WAKES) else "lock"
         lock = place if place.startswith("semaphore ") else f"{what} {place}"
         if said == WAITS:
@@ -562,7 +568,7 @@ class Gate:
     def _call(self, task: Task, caller: calls.Caller, notification: seccomp.Notification) -> Event | None:
         real = _real(notification)
         if task._pending is not None:
-            self._over(task, caller, result=None, number=0, exact=False)
+            self._over(task, caller)
         call, decoded = calls.decode(real, caller, self._names, notification.args)
         if not seccomp.valid(task._listener, notification.id) or decoded is None:
             return None
