@@ -8,6 +8,7 @@ it only:
     display      shows things: the terminal, French figures
     kernel       looks at what the kernel knows, and touches nothing
     gate         stops anybody's program at chosen system calls, and decides what becomes of each
+    record       what happened in a run, as data: kept, matched, drawn
     judge        says whether what was seen is right
     compare, bench, demo, linearizability, watch      the commands, which do not lean on each other
 
@@ -17,4 +18,16 @@ Types are imported under `typing.TYPE_CHECKING`, which is false at run time. The
 for it, which type checkers take for the same, and so start without `typing`; nothing in the lab is in such a hurry.
 """
 
-__all__ = ["bench", "compare", "demo", "display", "gate", "judge", "kernel", "linearizability", "programs", "watch"]
+__all__ = [
+    "bench",
+    "compare",
+    "demo",
+    "display",
+    "gate",
+    "judge",
+    "kernel",
+    "linearizability",
+    "programs",
+    "record",
+    "watch",
+]

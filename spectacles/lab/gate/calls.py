@@ -528,8 +528,8 @@ def _system_v(real: str, caller: Caller, names: Names, args: Sequence[int]) -> D
         return said, found | ({"flags": "IPC_NOWAIT"} if args[3] & _IPC_NOWAIT else {})
     if real == "msgrcv":
         found = {"type": _signed(args[3], 64), "size": args[2]}
-        flags = _flags(args[4], _HOW_TO_TAKE)
-        return said, found | ({"flags": flags} if flags else {})
+        how = _flags(args[4], _HOW_TO_TAKE)
+        return said, found | ({"flags": how} if how else {})
     if real.startswith(("semop", "semtimedop")):
         raw = caller.memory(args[1], 6 * min(args[2], 32))
         ops = [list(op) for op in struct.iter_unpack("=Hhh", raw[: len(raw) - len(raw) % 6])]

@@ -1,9 +1,9 @@
 """What happens to programs under the gate, as data. One stream, in the order in which the gate saw it.
 
 A call makes one event before it happens (CALL, or MARK for what is no system call), and one when it is known to be
-over (RESULT), which names the first. Which message a receive took, how many bytes a read brought, is in the RESULT: `data`; where
-how many is not known, what lies in the memory that they were asked for: `buffer`. Where the preload library is, `at` says
-the place in the program (in the RESULT of a call, in a MARK itself).
+over (RESULT), which names the first. Which message a receive took, what a read brought, is in the RESULT, as `data`;
+where the result is not known, `buffer` is what lies in the memory that it was asked for. Where the preload library is,
+`at` says the place in the program: in the RESULT of a call, in a MARK itself.
 
     seq task      kind    call    object            arguments
     12  server    call    msgrcv  queue 0x0000002a  type=1, size=16

@@ -538,8 +538,11 @@ class Gate:
             for pidfd, pid in list(self._watched.items()):
                 if _state(pid)[0] in ("Z", "X", ""):
                     self._process_died(pidfd)
-        self._record(task, Kind.RESULT, event.call, event.object, brought, of=event.seq, result=result, exact=at is not None,
-                     errno=errno.errorcode.get(number, str(number)) if number else "")  # fmt: skip
+        said = errno.errorcode.get(number, str(number)) if number else ""
+        exact = at is not None
+        self._record(
+            task, Kind.RESULT, event.call, event.object, brought, of=event.seq, result=result, exact=exact, errno=said
+        )
 
     def _mark(self, task: Task, caller: calls.Caller, notification: seccomp.Notification) -> Event | None:
         _, kind, a, b, c, _ = notification.args

@@ -1,8 +1,17 @@
 """What happened in a run, as data, and the drawings of it.
 
-    model      Run: lanes for tasks and for kernel objects; steps, transfers, holds. All drawings are drawn from it
+    with Recorder(head({"A": ["./client"]}, machine("/tmp")), "run.jsonl") as recorder, \
+         World("dossier") as world, Gate(world, sink=recorder.sink) as gate: ...
 
-Leans on nothing.
+    run = derive.run(store.load("run.jsonl"))
+
+    model      Run: lanes for tasks and for kernel objects; steps, transfers, holds. All drawings are drawn from it
+    store      Record, Recorder: what the gate saw, in a file of JSON lines that is written as it happens
+    derive     from a Record to a Run
+
+Below derive: matching.py, which receive took which send; locks.py, who held what; words.py, what people read.
+
+Leans on gate, and on kernel for what bytes mean.
 """
 
-__all__ = ["model"]
+__all__ = ["derive", "model", "store"]

@@ -132,7 +132,9 @@ class Run:
     title: str
     lanes: tuple[Lane, ...]  # in the order in which they are best drawn: senders left, objects between, receivers right
     steps: tuple[Step, ...]  # by seq
-    transfers: tuple[Transfer, ...]
+    transfers: tuple[Transfer, ...]  # of one object: in the order in which they left it
     holds: tuple[Hold, ...]
-    about: Mapping[str, Any] = field(default_factory=dict)  # when, machine, commands, versions: what the file's head says
+    about: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # when, machine, commands, versions: what the file's head says
     unsent: tuple[int, ...] = ()  # seqs of sends that nobody took: what was left lying in the kernel
