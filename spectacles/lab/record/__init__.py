@@ -1,17 +1,9 @@
 """What happened in a run, as data, and the drawings of it.
 
-    with Recorder(head({"A": ["./client"]}, machine("/tmp")), "run.jsonl") as recorder, \
-         World("dossier") as world, Gate(world, sink=recorder.sink) as gate: ...
-
-    run = derive.run(store.load("run.jsonl"))
-
     model      Run: lanes for tasks and for kernel objects; steps, transfers, holds. All drawings are drawn from it
-    store      Record, Recorder: what the gate saw, in a file of JSON lines that is written as it happens
-    derive     from a Record to a Run
+    drawings   made from a Run alone: in a terminal
 
-Below derive: matching.py, which receive took which send; locks.py, who held what; words.py, what people read.
-
-Leans on gate, and on kernel for what bytes mean.
+Leans on display.
 """
 
-__all__ = ["derive", "model", "store"]
+__all__ = ["drawings", "model"]
