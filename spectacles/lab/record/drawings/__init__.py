@@ -1,9 +1,10 @@
 """The drawings of a run. Each is made from `Run` alone, and takes whatever stands in it for a stranger's.
 
     terminal     lanes in characters, for a terminal of at most 100 columns: the message is seen lying in the queue
+    page         one page in HTML that asks the network for nothing; one run, or two beside each other
 
-It leans on `timeline` (what happens in which row, what lies where and for how long, who waits, who holds) and `said`
+They share `timeline` (what happens in which row, what lies where and for how long, who waits, who holds) and `said`
 (what is said about a step, in French).
 """
 
-__all__ = ["terminal"]
+__all__ = ["page", "terminal"]

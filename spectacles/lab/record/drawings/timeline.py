@@ -77,7 +77,10 @@ class Timeline:
             self.held[hold.lock].append((span, hold))
             self.holding[hold.task].append((span, hold))
         self._lay()
-        self._counts = {lane: _Count(spans) for lane, spans in self.lying.items()}
+        self._lying = {lane: _Spans(spans) for lane, spans in self.lying.items()}
+        self._waits = {task: _Spans(spans) for task, spans in self.waits.items()}
+        self._held = {lock: _Spans(span for span, _ in spans) for lock, spans in self.held.items()}
+        self._holding = {task: _Spans(span for span, _ in spans) for task, spans in self.holding.items()}
 
     def _places(self) -> dict[int, float]:
         at = {}
@@ -139,20 +142,21 @@ class Timeline:
 
     def lies(self, lane: str, at: float) -> int:
         """Return how many sends lie in an object once the row at `at` is over."""
-        count = self._counts.get(lane)
-        return count.at(at) if count else 0
+        return self._lying[lane].count(at) if lane in self._lying else 0
 
     def waiting(self, task: str, at: float) -> Step | None:
         """Return the step in which a task waits once the row at `at` is over, None if it does not."""
-        return next((span.step for span in self.waits.get(task, ()) if span.since <= at < span.until), None)
+        span = self._waits[task].last(at) if task in self._waits else None
+        return span.step if span else None
 
     def holder(self, lock: str, at: float) -> Hold | None:
-        """Return who holds a lock once the row at `at` is over."""
-        return next((hold for span, hold in self.held.get(lock, ()) if span.since <= at < span.until), None)
+        """Return who holds a lock once the row at `at` is over: of several, who took it last."""
+        span = self._held[lock].last(at) if lock in self._held else None
+        return next(hold for own, hold in self.held[lock] if own is span) if span else None
 
     def holds(self, task: str, at: float) -> bool:
         """Say whether a task holds any lock once the row at `at` is over."""
-        return any(span.since <= at < span.until for span, _ in self.holding.get(task, ()))
+        return task in self._holding and self._holding[task].count(at) > 0
 
     def lives(self, lane: Lane, at: float) -> bool:
         """Say whether a task or an object is there once the row at `at` is over."""
@@ -184,13 +188,20 @@ class Timeline:
         return found
 
 
-class _Count:
-    """How many of some spans there are at a place."""
+class _Spans:
+    """Spans that are asked for by a place in them."""
 
     def __init__(self, spans: Iterable[Span]) -> None:
-        spans = list(spans)
-        self._begins = sorted(span.since for span in spans)
-        self._ends = sorted(span.until for span in spans)
+        self._spans = sorted(spans, key=lambda span: span.since)
+        self._begins = [span.since for span in self._spans]
+        self._ends = sorted(span.until for span in self._spans)
 
-    def at(self, place: float) -> int:
-        return bisect_right(self._begins, place) - bisect_right(self._ends, place)
+    def count(self, at: float) -> int:
+        """Return how many there are at a place."""
+        return bisect_right(self._begins, at) - bisect_right(self._ends, at)
+
+    def last(self, at: float) -> Span | None:
+        """Return the one at a place that began last, None if there is none."""
+        if not self.count(at):
+            return None
+        return next(span for span in reversed(self._spans[: bisect_right(self._begins, at)]) if span.until > at)
