@@ -22,6 +22,7 @@ COMMANDS = {  # in the order in which people come to use them
     "clean": ("spectacles.admin.clean", "retire ce que des serveurs morts ont laissé"),
     "compare": ("spectacles.lab.compare", "mesure les questions côte à côte, puis les compare"),
     "watch": ("spectacles.lab.watch", "montre en direct qui attend quoi, et ce que contient chaque objet"),
+    "trace": ("spectacles.lab.trace", "enregistre un échange et le dessine : qui a envoyé quoi à qui"),
     "certs": ("spectacles.admin.certs", "crée une autorité et des certificats de développement pour la question 5"),
     "include": ("spectacles.admin.include", "dit où est spectacles.h, pour un programme en C"),
     "help": ("", "[COMMANDE] : ce texte, ou l'aide d'une commande"),

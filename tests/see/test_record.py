@@ -31,12 +31,12 @@ MANY = 10_000
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with channels.c and holders.c, compiled."""
+    """A folder with channels.c, compiled."""
     cc = shutil.which("cc")
     if cc is None:
         pytest.skip("no C compiler (cc)")
     folder = tmp_path_factory.mktemp("recorded")
-    for name in ("channels", "holders"):
+    for name in ("channels",):
         subprocess.run([cc, "-g", "-O0", "-w", "-o", folder / name, C / f"{name}.c", "-pthread"], check=True)
     return folder
 

@@ -392,7 +392,8 @@ class _Derivation:
         if draft.action in (Action.SEND, Action.RECEIVE) and draft.kind in _CHANNELS:
             return self._message(draft)
         if draft.event.object == "terminal" and draft.event.call in ("read", "write"):
-            said = words.some_bytes(draft.data, draft.size)
+            typed = draft.brought.get("buffer", b"").partition(b"\n")  # by scanf: a line, whatever was there before
+            said = words.some_bytes(typed[0] if typed[1] and draft.size is None else draft.data, draft.size)
             if draft.event.call == "write":
                 return f"affiche {said}"
             return f"lit au clavier {said}" if draft.end < math.inf else "attend le clavier"
@@ -447,7 +448,7 @@ class _Derivation:
             data=draft.data,
             size=draft.size if draft.action in _MOVING else None,
             result=draft.result,
-            errno=draft.errno,
+            errno="" if draft.succeeded else draft.errno,
             blocked=draft.blocked,
             interrupted=draft.interrupted,
             place=draft.place,
@@ -502,7 +503,7 @@ class _Derivation:
         comm = self.record.names.get(name, "")
         label = name
         if parent:
-            label = words.task(name, comm, self.record.names.get(parent, ""), roles.get(name, set()))
+            label = words.task(name, comm, self._inherited(name, parent), roles.get(name, set()))
         inside = arguments.get("inside")
         return Lane(
             name,
@@ -513,6 +514,19 @@ class _Derivation:
             died=death.seq if death is not None else 0,
             pid=inside if isinstance(inside, int) else 0,
         )
+
+    def _inherited(self, name: str, parent: str) -> str:
+        """Return the name that a task was born with: that of a living sibling that has it too, or its parent's."""
+        comm = self.record.names.get(name, "")
+        birth = self.births.get(name)
+        if birth is None or birth.arguments.get("thread") is not True:
+            return self.record.names.get(parent, "")
+        for other, known in self.record.names.items():
+            born, dead = self.births.get(other), self.deaths.get(other)
+            earlier = other != name and born is not None and born.seq < birth.seq
+            if known == comm and earlier and (dead is None or dead.seq > birth.seq):
+                return comm
+        return self.record.names.get(parent, "")
 
 
 _MOVING = (Action.SEND, Action.RECEIVE, Action.READ, Action.WRITE)

@@ -3,7 +3,7 @@
     {"format": "spectacles/run", "version": 1, "when": ..., "commands": {...}, ...}      the head
     {"seq": 1, "time": 0.000031, "task": "serveur", "kind": "birth", ...}                an event of the gate
     {"task": "serveur.2", "named": "consultations"}                                      a task's own name
-    {"ready": 164}                                                                       so much was preparation
+    {"ready": 164}, {"over": 320}                           what came before was preparation, what came after the end
     {"places": {"serveur+0x26ca": "serveur.c:42"}}                                       lines of source
 
 A recorder that is killed loses at most the line it was writing: such an end is tolerated by load(), and said. All else
@@ -18,7 +18,6 @@ import io
 import json
 import os
 import platform
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ from spectacles.common.errors import UsageError, reason
 from spectacles.lab.gate.events import Event, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 FORMAT = "spectacles/run"
 VERSION = 1
@@ -49,6 +48,7 @@ class Record:
     names: dict[str, str] = field(default_factory=dict)  # task -> what it called itself, comm in proc(5)
     places: dict[str, str] = field(default_factory=dict)  # "serveur+0x26ca" -> "serveur.c:42"
     ready: int = 0  # events up to this one are preparation: the server was ready then
+    over: int = 0  # events after this one are the end that the recorder brought about; 0: it did not
     torn: bool = False  # the last line was not whole: whoever wrote it was killed
 
 
@@ -78,7 +78,6 @@ class Recorder:
         self._path = path
         self._file: io.FileIO | None = None
         self._waiting: dict[str, int] = {}  # task -> calls within which it may still name itself
-        self._lock = threading.Lock()
 
     def __enter__(self) -> Recorder:
         if self._path is not None:
@@ -102,9 +101,13 @@ class Recorder:
 
     def ready(self) -> None:
         """What has been recorded until now was preparation."""
-        with self._lock:
-            self.record.ready = self.record.events[-1].seq if self.record.events else 0
-            self._write({"ready": self.record.ready})
+        self.record.ready = self.record.events[-1].seq if self.record.events else 0
+        self._write({"ready": self.record.ready})
+
+    def over(self) -> None:
+        """What will be recorded from now on is the end that we bring about."""
+        self.record.over = self.record.events[-1].seq if self.record.events else 0
+        self._write({"over": self.record.over})
 
     def places(self, found: Mapping[str, str]) -> None:
         """Note the lines of source of places in programs."""
@@ -149,11 +152,17 @@ def save(record: Record, path: str) -> None:
         raise OSError(error.errno, error.strerror, path) from error
 
 
+def lines(record: Record) -> Iterator[str]:
+    """Yield the lines of a record's file."""
+    for row in rows(record):
+        yield _line(row).decode()
+
+
 def rows(record: Record) -> list[dict[str, Any]]:
     """Return the lines of a record's file."""
     found = [dict(record.head), *map(_row, record.events)]
     found += [{"task": task, "named": name} for task, name in record.names.items()]
-    found += [{"ready": record.ready}] if record.ready else []
+    found += [{name: value} for name in ("ready", "over") if (value := getattr(record, name))]
     return found + ([{"places": record.places}] if record.places else [])
 
 
@@ -243,6 +252,8 @@ def _take(record: Record, raw: bytes) -> None:
         record.places.update(places)
     elif "ready" in row:
         record.ready = _typed(row, "ready", int)
+    elif "over" in row:
+        record.over = _typed(row, "over", int)
     # Anything else: a kind of line that a later program of the same version has added.
 
 

@@ -64,7 +64,7 @@ def lane(object_: str, fifos: set[str]) -> tuple[LaneKind, str]:
 
 def task(name: str, comm: str, parent_comm: str, roles: set[str]) -> str:
     """Return what people call a child or a thread: its own name, what it does, or its number."""
-    if comm in _NAMED:
+    if comm in _NAMED and comm != parent_comm:
         return _NAMED[comm]
     if len(roles) == 1:
         return next(iter(roles))

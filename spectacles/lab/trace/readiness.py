@@ -1,0 +1,71 @@
+"""When a server is ready: its tasks wait, and one of them for somebody else. Seen in the kernel, not in its output."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from spectacles.common.errors import SpectaclesError
+from spectacles.lab.kernel import model
+from spectacles.lab.kernel.inside import InsideLooker
+from spectacles.lab.kernel.looker import Looker
+
+if TYPE_CHECKING:
+    from spectacles.lab.programs.world import Program, World
+
+PAUSE = 0.02  # seconds between two looks
+
+
+def await_server(world: World, program: Program, timeout: float, *, needed: bool = True) -> bool:
+    """Wait until `program`, or what it has started, waits for a request; return whether it does.
+
+    needed: raise SpectaclesError when it has ended, or does not within `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    before: set[tuple[int, str]] = set()
+    with contextlib.closing(_looker(world, program)) as looker:
+        while program.code is None and time.monotonic() < deadline:
+            now = _waits(looker.look())
+            if now and now == before:
+                return True
+            before = now
+            time.sleep(PAUSE)
+    if not needed:
+        return False
+    said = program.output().strip().splitlines()
+    how = f"a fini, code {program.code}" if program.code is not None else f"n'attend aucune demande en {timeout:g} s"
+    raise SpectaclesError(f"le serveur {how}" + (f" : {said[-1]}" if said else ""))
+
+
+def _looker(world: World, program: Program) -> InsideLooker | Looker:
+    if world.private:
+        return InsideLooker(world.init, (program.inside,))
+    return Looker((program.pid,))
+
+
+def _waits(look: model.Look) -> set[tuple[int, str]]:
+    """Return who waits for which queue, FIFO or listening socket; empty unless all tasks wait for something."""
+    found: set[tuple[int, str]] = set()
+    for process in look.processes:
+        if process.role != "tree":
+            continue
+        for task in process.tasks:
+            if not task.waits:
+                return set()
+            found |= {
+                (task.tid, wait.target)
+                for wait in task.waits
+                if wait.target is not None and _is_for_requests(look.objects.get(wait.target), wait.kind)
+            }
+    return found
+
+
+def _is_for_requests(thing: object, kind: str) -> bool:
+    if isinstance(thing, model.Queue | model.MessageQueue):
+        return kind == "receive"
+    if isinstance(thing, model.Pipe):
+        return thing.path is not None and kind in ("read", "open", "event")
+    if isinstance(thing, model.Socket):
+        return thing.state == "LISTEN"
+    return False

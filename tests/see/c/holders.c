@@ -1,2 +1,0 @@
-/* stub */
-int main(void) { return 0; }
