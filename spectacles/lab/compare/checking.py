@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spectacles.lab.compare.rows import CHECKED, VERDICTS
 from spectacles.lab.compare.workload import RESERVE, SMALL
-from spectacles.lab.judge.linearizability import Operation, Verdict, check, split_list
+from spectacles.lab.judge.linearizability import Counterexample, Operation, Verdict, check, split_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,10 +29,11 @@ class Entry(NamedTuple):
     ret: int | None
 
 
-def judge(row: Row, notes: Sequence[Notes], work: Workload, final: Mapping[int, int]) -> None:
+def judge(row: Row, notes: Sequence[Notes], work: Workload, final: Mapping[int, int]) -> Counterexample | None:
     """Note in `row` what is wrong beyond the sum: refusals that make no sense, lost answers, an impossible history.
 
-    final: the seats of each show in the file, after everything. Blocks, CHECK_TIME at most.
+    final: the seats of each show in the file, after everything. Returns the shortest counter-example of such a history,
+    None without one. Blocks, CHECK_TIME at most.
     """
     row.problems += [f"un client : {note.problem}" for note in notes if note.problem]
     wrongly = sum(count for note in notes for show, count in note.refused.items() if show != SMALL)
@@ -44,9 +45,12 @@ def judge(row: Row, notes: Sequence[Notes], work: Workload, final: Mapping[int, 
     initial = dict(enumerate(work.shows))
     report = check(operations, initial, time_limit=CHECK_TIME, final=final if whole else None)
     row.linearizable = VERDICTS[report.verdict]
-    if report.verdict is Verdict.INVALID:
-        shortest = min((example.explain() for example in report.counterexamples), key=len, default=report.explain())
-        row.problems.append("aucun guichet tenu par une seule personne n'aurait répondu cela :\n" + shortest)
+    if report.verdict is not Verdict.INVALID:
+        return None
+    shortest = min(report.counterexamples, key=lambda example: len(example.explain()), default=None)
+    told = report.explain() if shortest is None else shortest.explain()
+    row.problems.append("aucun guichet tenu par une seule personne n'aurait répondu cela :\n" + told)
+    return shortest
 
 
 def recorded(notes: Sequence[Notes]) -> tuple[list[Entry], bool]:

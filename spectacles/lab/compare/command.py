@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import io
 import os
 import shlex
 import sys
@@ -25,6 +26,7 @@ from spectacles.lab.compare.workload import Workload
 from spectacles.lab.display import terminal
 from spectacles.lab.display.files import refuse_unwritable, write_whole
 from spectacles.lab.display.page import require_jinja
+from spectacles.lab.judge.linearizability import FINAL_CLIENT, dump
 from spectacles.lab.kernel.machine import machine as this_machine
 from spectacles.lab.programs import reference
 from spectacles.lab.programs.process import QUESTIONS
@@ -35,9 +37,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from spectacles.lab.compare.rows import Row
+    from spectacles.lab.judge.linearizability import Counterexample
 
 SHORTEST = 0.05  # seconds of one measurement
-FILES = ("--against", "--json", "--html")  # options that name one
+FILES = ("--against", "--json", "--html", "--trace")  # options that name one
 
 
 def _mix(text: str) -> tuple[int, int]:
@@ -86,6 +89,9 @@ def _parser() -> cli.Parser:
     parser.add_argument("--against", metavar="FICHIER", help="montre à côté une comparaison enregistrée dans runs/")
     parser.add_argument("--json", metavar="FICHIER", help="écrit tous les chiffres ici aussi")
     parser.add_argument("--html", metavar="FICHIER", help="écrit une page à montrer")
+    parser.add_argument(
+        "--trace", metavar="FICHIER", help="garde le contre-exemple d'un résultat faux, pour « spectacles trace »"
+    )
     return parser
 
 
@@ -113,6 +119,7 @@ def compare(argv: list[str] | None) -> int:
     consults, reserves = options.mix
     work = Workload(options.duration, consults, reserves, options.rate, options.fsync, options.seed)
     _refuse_outputs(options.json, options.html)  # before the minute of work, not after it
+    refuse_unwritable(options.trace)
     earlier = None if options.against is None else runs.load(options.against)
     if earlier is not None:
         runs.refuse_unequal(work, earlier.workload, options.against)
@@ -124,7 +131,8 @@ def compare(argv: list[str] | None) -> int:
         if earlier is not None:
             runs.refuse_disjoint(cells, earlier.rows, options.against)
         started = time.monotonic()
-        rows = measure_all(cells, options.rounds, work, screen, interrupts)
+        examples: list[Counterexample] = []
+        rows = measure_all(cells, options.rounds, work, screen, interrupts, examples)
     typed = sys.argv[1:] if argv is None else argv
     run = Run(
         date=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -138,6 +146,7 @@ def compare(argv: list[str] | None) -> int:
     )
     before = [] if earlier is None else earlier.rows
     kept = keep(run, before, options.json, options.html)
+    kept += [] if options.trace is None else [keep_example(examples, options.trace)]
     show(screen, run.remarks, rows, before)
     for line in kept:
         screen.print(printable(line), soft_wrap=True, markup=False)
@@ -177,6 +186,19 @@ def keep(run: Run, before: Sequence[Row], json_path: str | None, html_path: str 
     if failed:
         raise SpectaclesError(" ; ".join([*failed, *said]))
     return said
+
+
+def keep_example(examples: Sequence[Counterexample], path: str) -> str:
+    """Write the history of the shortest counter-example; return what to say of it. Raises OSError."""
+    if not examples:
+        return f"Aucun contre-exemple : rien n'est écrit dans {path}"
+    example = min(examples, key=lambda one: len(one.operations))
+    text = io.StringIO()
+    dump((one for one in example.operations if one.client != FINAL_CLIENT), text)
+    write_whole(path, text.getvalue())
+    options = f"--initial {example.show}={example.initial}"
+    options += "".join(f" --final {one.show}={one.result}" for one in example.operations if one.client == FINAL_CLIENT)
+    return f"Contre-exemple : {path} ; à dessiner : spectacles trace --history {shlex.quote(path)} {options}"
 
 
 def _beside(command: str, path: str) -> str:

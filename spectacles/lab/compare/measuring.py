@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from spectacles.lab.compare.workload import Notes, Workload
     from spectacles.lab.display import terminal
+    from spectacles.lab.judge.linearizability import Counterexample
 
 SAMPLING = 0.05  # seconds between two counts of threads
 
@@ -74,9 +75,16 @@ def cells_of(found: Sequence[Subject], counts: Sequence[int]) -> list[Cell]:
 
 
 def measure_all(
-    cells: Sequence[Cell], rounds: int, work: Workload, screen: Console, interrupts: terminal.Interrupts
+    cells: Sequence[Cell],
+    rounds: int,
+    work: Workload,
+    screen: Console,
+    interrupts: terminal.Interrupts,
+    examples: list[Counterexample],
 ) -> list[Row]:
     """Measure every cell `rounds` times, with a progress bar, and return the median row of each. Blocks.
+
+    examples: takes the counter-examples that were found.
 
     In turns, so that a machine that slows down for a while weighs on all.
     """
@@ -93,7 +101,9 @@ def measure_all(
             for cell, rows in zip(cells, measured, strict=True):
                 variant = "" if cell.subject.variant == PYTHON else f" {cell.subject.variant}"
                 progress.update(task, description=f"{cell.subject.question[:2]}{variant}, {in_words(cell.clients)}")
-                rows.append(Measurement(cell, work, Path(base)).run(interrupts))
+                measurement = Measurement(cell, work, Path(base))
+                rows.append(measurement.run(interrupts))
+                examples += [] if measurement.example is None else [measurement.example]
                 progress.advance(task)
     return [median(rows) for rows in measured]
 
@@ -107,6 +117,7 @@ class Measurement:
         self._row = Row(cell.subject.question, cell.subject.variant, cell.clients)
         self._row.initial = sum(work.shows)
         self._directory = Path(tempfile.mkdtemp(dir=base))
+        self.example: Counterexample | None = None  # of an impossible history
         self._notes: list[Notes] = []
         self._pids: list[int] = []  # the server's processes, as it started
         self._before = processes.Usage(0.0, 0, 0)  # what these had used when the load began
@@ -126,7 +137,7 @@ class Measurement:
             self._row.problems.append(f"le serveur a disparu ({reason(error)})")
         final = self._read_file()
         if self._notes:
-            judge(self._row, self._notes, self._work, final)
+            self.example = judge(self._row, self._notes, self._work, final)
         return self._row
 
     def _start(self, stack: contextlib.ExitStack, interrupts: terminal.Interrupts) -> ServerProcess:

@@ -74,6 +74,7 @@ def _parser() -> cli.Parser:
     )
     parser.add_argument("--history", metavar="FICHIER", help="dessine les contre-exemples d'un historique")
     parser.add_argument("--initial", type=_seats, default={}, metavar="0=50,1=20", help="ses places au départ")
+    parser.add_argument("--final", type=_seats, metavar="0=12,1=3", help="et à la fin, après tout le reste")
     parser.add_argument("--all", action="store_true", help="tout, préparatifs et fin compris")
     parser.add_argument("--html", metavar="FICHIER", help="écrit une page à montrer")
     parser.add_argument("--mermaid", metavar="FICHIER", help="écrit un diagramme Mermaid")
@@ -143,6 +144,7 @@ def _refuse(options: Namespace, command: Sequence[str] | None) -> None:
         ("--type", options.type, "une commande"),
         ("--script", options.script, "une commande"),
         ("--initial", options.initial, "--history"),
+        ("--final", options.final, "--history"),
         ("--save", options.save, "une question ou une commande"),
     ):
         if value and asked[0] not in wanted:
@@ -228,7 +230,7 @@ def _draw(records: Sequence[store.Record], options: Namespace) -> int:
 def _draw_history(options: Namespace) -> int:
     try:
         with open(options.history, "rb") as file:
-            report = check(load(file), options.initial)
+            report = check(load(file), options.initial, final=options.final)
     except OSError as error:
         raise UsageError(reason(error)) from error
     except ValueError as error:
