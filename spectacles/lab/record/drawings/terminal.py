@@ -25,6 +25,7 @@ from rich.cells import cell_len
 from spectacles.common.errors import UsageError
 from spectacles.lab.display.french import number, unbroken
 from spectacles.lab.record.drawings import said
+from spectacles.lab.record.drawings.folding import Fold, folded, steps
 from spectacles.lab.record.drawings.timeline import FROM, HOUSEKEEPING, LAST, TO, Part, Timeline
 from spectacles.lab.record.model import TASKS, Action
 
@@ -43,9 +44,7 @@ WORDS = 30  # columns that words have at least where they stand at the right
 STACKED = 64  # columns below which they stand under the row
 HEAD = 5  # lines of a lane's name; a longer one stands below the drawing
 MOST = 150  # rows; of a longer run the middle is left out
-PERIOD = 12  # rows of a pattern that is folded when it is repeated
 STILL = 8  # tasks that are said to wait still, below the drawing
-TIMES = 3  # that a pattern must be there, to be folded
 
 Span = tuple[str, str]  # text, style
 STYLES = {
@@ -99,14 +98,6 @@ def draw(run: Run, on: Medium | None = None, *, lanes: Sequence[str] = (), most:
     """
     on = on or Medium()
     return _Drawing(run, on, lanes, most).text()
-
-
-@dataclass(frozen=True)
-class _Fold:
-    """Rows that are not drawn one by one. at: the place of the last one."""
-
-    at: float
-    words: str
 
 
 class _Drawing:
@@ -185,25 +176,17 @@ class _Drawing:
 
     # Which rows
 
-    def _items(self) -> list[Row | _Fold]:
+    def _items(self) -> list[Row | Fold]:
         shown = [
             row
             for row in self.timeline.rows
             if not row.step.task or row.step.task in self.column or row.step.object in self.column
         ]
-        items = self._cut(_repeats(_housekeeping(shown)))
+        items = folded(shown, self.most)
         hidden = len(self.timeline.rows) - len(shown)
         if hidden:
-            items.append(_Fold(LAST, f"… {_steps(hidden)} de couloirs repliés"))
+            items.append(Fold(LAST, f"… {steps(hidden)} de couloirs repliés"))
         return items
-
-    def _cut(self, items: list[Row | _Fold]) -> list[Row | _Fold]:
-        if len(items) <= self.most:
-            return items
-        first, last = self.most * 2 // 3, self.most // 3
-        out = items[first:-last]
-        at = max(item.at for item in out)
-        return [*items[:first], _Fold(at, f"… {_steps(len(out))}, au milieu, que la page montre"), *items[-last:]]
 
     # Lines
 
@@ -211,7 +194,7 @@ class _Drawing:
         lines: list[list[Span]] = [[(piece, "task")] for piece in self._fold(said.harmless(self.run.title), self.width)]
         lines += [[], *self._head()] if lines else self._head()
         for item in self._items():
-            lines += self._fold_lines(item) if isinstance(item, _Fold) else self._row(item)
+            lines += self._fold_lines(item) if isinstance(item, Fold) else self._row(item)
         lines += self._foot()
         return "".join(self._line(line) + "\n" for line in lines)
 
@@ -342,7 +325,7 @@ class _Drawing:
             spans.append((f" {said.harmless(step.place, 60)}", "faint"))
         return spans
 
-    def _fold_lines(self, fold: _Fold) -> list[list[Span]]:
+    def _fold_lines(self, fold: Fold) -> list[list[Span]]:
         return self._with_words(self._written("…"), self._cells(fold.at), fold.at, [(fold.words, "faint")])
 
     def _with_words(self, name: str, cells: list[Span], at: float, words: Sequence[Span]) -> list[list[Span]]:
@@ -381,83 +364,16 @@ class _Drawing:
         return ["".join(piece for piece, _ in line) for line in self._fold_spans([(text, "")], width)]
 
     def _fold_spans(self, spans: Sequence[Span], width: int) -> list[list[Span]]:
-        return _folded([(self._written(text), style) for text, style in spans], width)
+        return _lines([(self._written(text), style) for text, style in spans], width)
 
     def _written(self, text: str) -> str:
         return _writable(unbroken(text), self.on.encoding)
 
 
-# Folding rows
-
-
-def _steps(count: int) -> str:
-    return f"{number(count)} étape{'s' if count > 1 else ''}"
-
-
-def _housekeeping(rows: Sequence[Row]) -> list[Row | _Fold]:
-    """Fold what a task opens, closes and makes in a row, nobody else doing anything in between."""
-    found: list[Row | _Fold] = []
-    place = 0
-    while place < len(rows):
-        end = place
-        while end < len(rows) and _dull(rows[end]) and rows[end].step.task == rows[place].step.task:
-            end += 1
-        if end - place < 4:
-            found += rows[place : max(end, place + 1)]
-        else:
-            calls = Counter(said.harmless(row.step.call or row.step.action.value, 20) for row in rows[place:end])
-            told = ", ".join(f"{call} × {times}" if times > 1 else call for call, times in calls.most_common(6))
-            more = ", …" if len(calls) > 6 else ""
-            found.append(_Fold(rows[end - 1].at, f"… {_steps(end - place)} : {told}{more}"))
-        place = max(end, place + 1)
-    return found
-
-
-def _dull(row: Row) -> bool:
-    return row.step.action in HOUSEKEEPING and not row.step.errno and row.part is Part.WHOLE
-
-
-def _repeats(items: Sequence[Row | _Fold]) -> list[Row | _Fold]:
-    """Fold a pattern of rows that comes TIMES or more in a row: it is drawn once."""
-    keys = [_key(item) for item in items]
-    found: list[Row | _Fold] = []
-    place = 0
-    while place < len(items):
-        best, times = 0, 1
-        for period in range(1, PERIOD + 1):
-            again = 1
-            while keys[place : place + period] == keys[place + again * period : place + (again + 1) * period]:
-                again += 1
-                if place + again * period >= len(items):
-                    break
-            if again >= TIMES and again * period > best * times and period * (again - 1) >= TIMES:
-                best, times = period, again
-        if not best:
-            found.append(items[place])
-            place += 1
-            continue
-        found += items[place : place + best]
-        end = place + best * times
-        rows = best * (times - 1)
-        told = "la précédente" if best == 1 else f"les {best} précédentes"
-        found.append(_Fold(items[end - 1].at, f"… {_steps(rows)} : {told}, {number(times - 1)} fois de plus"))
-        place = end
-    return found
-
-
-def _key(item: Row | _Fold) -> object:
-    if isinstance(item, _Fold):
-        return item.words
-    step = item.step
-    if step.action in (Action.DECISION, Action.NOTE, Action.BIRTH, Action.DEATH):
-        return step.seq  # each of them is told
-    return step.task, step.action, step.object, step.call, step.errno, item.part
-
-
 # Folding text
 
 
-def _folded(spans: Sequence[Span], width: int) -> list[list[Span]]:
+def _lines(spans: Sequence[Span], width: int) -> list[list[Span]]:
     """Return text as lines of at most `width` columns that end between words, or within one that is longer."""
     lines: list[list[Span]] = []
     line: list[Span] = []
