@@ -309,7 +309,7 @@ class _Derivation:
                 waits = draft.action in (Action.RECEIVE, Action.SEND, Action.TAKE, Action.WAIT, Action.OPEN)
                 draft.blocked = draft.blocked or (
                     waits
-                    and (died is None or died.seq > draft.event.seq + 1)
+                    and (died is None or died.time - draft.event.time > NOTICED)
                     and draft.event.kind in (Kind.CALL, Kind.MARK)
                 )
             elif seq in first:

@@ -56,6 +56,9 @@ def lane(object_: str, fifos: set[str]) -> tuple[LaneKind, str]:
     for start, kind, french in _KINDS:
         if object_.startswith(start):
             rest = object_[len(start) :]
+            key = re.fullmatch(r"0x0000([0-9a-f]{4})", rest)
+            if key:  # one that a person has chosen, and knows in decimal
+                return kind, f"{french}{int(key[1], 16)} (0x{int(key[1], 16):x})"
             return kind, french + re.sub(r"(^| )#(\d+)$", r"\1n° \2", rest)
     if re.match(r"(memfd|descriptor|family) ", object_):
         return LaneKind.OTHER, object_

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 STARTING = 3.0  # seconds that a program gets to wait for somebody, before the next is started
 STILL = 2.0  # seconds in which nothing moves, and nothing ever will
 PAUSE = 0.02
+MOST_LEFT = 8  # names of things left behind that are told
 TIMED = ("sleep", "poll", "pause", "sigwait", "restart")  # calls of which a task may wake by itself
 
 
@@ -111,7 +112,13 @@ def record(plan: Plan) -> tuple[store.Record, str]:
             print(f"spectacles trace : {printable(str(note))}", file=sys.stderr)
         if recorder.failed is not None:
             raise recorder.failed
-        return recorder.record, why
+    if not world.private:
+        told = [f"{thing.kind} {thing.name}" for thing in world.left.objects]
+        names = [name for name in told if name not in world.left.removed]
+        kept = ", ".join(names[:MOST_LEFT]) + (", …" if len(names) > MOST_LEFT else "")
+        if names:
+            print(f"spectacles trace : laissé là par ces programmes : {printable(kept)}", file=sys.stderr)
+    return recorder.record, why
 
 
 class _Run:
