@@ -71,7 +71,7 @@ def test_the_message_is_seen_lying_in_the_queue() -> None:
         "   1        ├─msgsnd─────▶┃             │       une",
         "   3        ├─msgsnd─────▶┃2            │       deux",
         "   5        │             ┠─────msgrcv─▶│       prend une",
-        "   7        ○┄msgrcv┄┄┄┄┄┄┃             │       attend : msgrcv file",
+        "   7        ○┄msgrcv┄┄┄┄┄┄┃             │       attend : msgrcv",
         "   8        ┊             ┠─────msgrcv─▶│       prend deux",
         "  10        ┊             ┃◀─────msgsnd─┤       répond",
         "  12        │◀─msgrcv─────┨             │       reçoit",

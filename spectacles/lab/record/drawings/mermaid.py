@@ -96,7 +96,8 @@ class _Diagram:
     def _row(self, row: Row) -> list[str]:
         step = row.step
         task, thing = self.names.get(step.task), self.names.get(step.object)
-        words = said.told(row, self.timeline)
+        seen = thing is not None and row.part is not Part.BEGINS
+        words = said.told(row, self.timeline, seen=seen)
         if row.part is not Part.BEGINS:
             if step.count > 1:
                 words += f" ({number(step.count)} fois)"

@@ -189,7 +189,7 @@ class _Drawn:
             "go": _direction(row),
             "kind": _kind(row),
             "call": said.harmless(step.call, 40),
-            "words": unbroken(said.told(row, self.timeline)),
+            "words": unbroken(said.told(row, self.timeline, seen=True)),
             "lanes": "".join(self._state(lane, row.at) for lane in range(len(self.lanes))),
         }
         counts = {str(lane): count for lane in range(len(self.lanes)) if (count := self._count(lane, row.at)) > 1}
@@ -232,10 +232,17 @@ class _Drawn:
         if step.blocked and step.until and row.part is not Part.BEGINS:
             facts.append(("a attendu", unbroken(duration(max(step.ended - step.time, 0.0) * 1e9))))
         if step.call:
-            facts.append(("instant", unbroken(duration(max(step.time, 0.0) * 1e9))))
+            at = step.ended if row.part is Part.ENDS else step.time
+            facts.append(("instant", unbroken(duration(max(at, 0.0) * 1e9))))
         if not step.exact:
             facts.append(("fin", "apprise plus tard, à l'appel suivant"))
         return facts
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "oui" if value else "non"
+    return said.harmless(value.hex(" ") if isinstance(value, bytes) else str(value), VALUE)
 
 
 def _direction(row: Row) -> str:

@@ -70,14 +70,17 @@ def act(step: Step, timeline: Timeline) -> str:
     return verbs.get(step.action, f"{harmless(step.call, 40)} {what}").strip().rstrip(",")
 
 
-def told(row: Row, timeline: Timeline) -> str:
-    """Return what happened in a row, without who did it, its outcome or its place in the source."""
-    said = act(row.step, timeline)
-    if row.part is not Part.BEGINS:
-        return said
-    call = harmless(row.step.call, 40)
-    what = label(timeline.lanes.get(row.step.object), row.step.object) if row.step.object else ""
-    return f"attend : {' '.join(filter(None, (call, what)))}"
+def told(row: Row, timeline: Timeline, *, seen: bool = False) -> str:
+    """Return what happened in a row, without who did it, its outcome or its place in the source.
+
+    seen: whether one sees which object it happened to.
+    """
+    step = row.step
+    what = label(timeline.lanes.get(step.object), step.object) if step.object and not seen else ""
+    if row.part is Part.BEGINS:
+        return f"attend : {' '.join(filter(None, (harmless(step.call, 40), what)))}"
+    said = act(step, timeline)
+    return said if not what or what in said else f"{said} ({what})"
 
 
 def outcome(step: Step) -> str:

@@ -40,7 +40,7 @@ WIDEST = 100  # columns: what is read from the last row of a class
 NARROWEST = 30
 MARGIN = 5  # columns of the number of the event
 LANE = (6, 14)  # columns of a lane, at least and at most
-WORDS = 30  # columns that words have at least where they stand at the right
+WORDS, MOST_WORDS = 26, 44  # columns that words have at least, and need at most, where they stand at the right
 STACKED = 64  # columns below which they stand under the row
 HEAD = 5  # lines of a lane's name; a longer one stands below the drawing
 MOST = 150  # rows; of a longer run the middle is left out
@@ -111,7 +111,7 @@ class _Drawing:
         area = self.width - MARGIN - (1 if self.stacked else WORDS + 1)
         self.capacity = max(area // LANE[0], 2)
         self.lanes, self.folded = self._chosen(lanes) if lanes else self._fitting()
-        self.widths = self._widths(area)
+        self.widths = self._widths(area - (0 if self.stacked else self._longer()))
         self.area = sum(self.widths)
         starts = accumulate(self.widths, initial=0)
         self.column = {
@@ -162,12 +162,24 @@ class _Drawing:
         best = sorted(busy, key=rank, reverse=True)[: self.capacity]
         return [lane for lane in self.run.lanes if lane in best], [lane for lane in self.run.lanes if lane not in best]
 
+    def _longer(self) -> int:
+        """Return the columns above WORDS that words are to have: for most of them, as far as lanes can spare them.
+
+        A name is folded once, above the lanes; words in every row.
+        """
+        sizes = sorted(cell_len(said.act(step, self.timeline)) for step in self.run.steps) or [0]
+        wanted = min(sizes[len(sizes) * 9 // 10] + 1, MOST_WORDS) - WORDS
+        spare = self.width - MARGIN - WORDS - 1 - sum(min(need, LANE[0] + 2) for need in self._needs())
+        return max(min(wanted, spare), 0)
+
+    def _needs(self) -> list[int]:
+        """Return the columns of each lane in which no word of its name is broken."""
+        names = [[*self._written(said.label(lane)).split(" "), self._pid(lane)] for lane in self.lanes]
+        return [min(max(*(cell_len(word) + 1 for word in words), LANE[0]), LANE[1] + 2) for words in names]
+
     def _widths(self, area: int) -> list[int]:
         """Return the columns of each lane: for the words of its name, as far as there are so many."""
-        widths = []
-        for lane in self.lanes:
-            words = [*self._written(said.label(lane)).split(" "), self._pid(lane)]
-            widths.append(min(max(*(cell_len(word) + 1 for word in words), LANE[0] + 2), LANE[1] + 2))
+        widths = self._needs()
         while sum(widths) > area and max(widths) > LANE[0]:
             widths[widths.index(max(widths))] -= 1
         while widths and sum(widths) < min(area, len(widths) * LANE[1]) and min(widths) < LANE[1]:
@@ -195,6 +207,8 @@ class _Drawing:
         lines += [[], *self._head()] if lines else self._head()
         for item in self._items():
             lines += self._fold_lines(item) if isinstance(item, Fold) else self._row(item)
+        if self.timeline.stuck():
+            lines.append([(" " * MARGIN, ""), *_joined(self._cells(LAST))])
         lines += self._foot()
         return "".join(self._line(line) + "\n" for line in lines)
 
@@ -297,7 +311,8 @@ class _Drawing:
         )
         if moves:
             cells[end - 1 if right else end + 1] = ("✗", "bad") if bad else ("▶" if right else "◀", style)
-        self._write_call(cells, said.harmless(step.call, 20), style, range(low + 1, high), task == low)
+        if step.action is not Action.BIRTH:
+            self._write_call(cells, said.harmless(step.call, 20), style, range(low + 1, high), task == low)
 
     def _write_call(self, cells: list[Span], call: str, style: str, between: range, rightwards: bool) -> None:
         """Write the name of the call on the arrow, beside the task, where it hides no crossing and no head."""
@@ -316,7 +331,8 @@ class _Drawing:
         who = ""
         if step.task and step.task not in self.column:
             who = f"{said.label(self.timeline.lanes.get(step.task), step.task)} : "
-        spans = [(who + said.told(row, self.timeline), "wait" if row.part is Part.BEGINS else style)]
+        seen = step.object in self.column or step.action in (Action.BIRTH, Action.SIGNAL)
+        spans = [(who + said.told(row, self.timeline, seen=seen), "wait" if row.part is Part.BEGINS else style)]
         if step.count > 1:
             spans.append((f" ({number(step.count)} fois)", "faint"))
         if row.part is not Part.BEGINS and (outcome := said.outcome(step)):

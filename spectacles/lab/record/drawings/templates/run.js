@@ -33,9 +33,10 @@
 
   const over = (lane) => (2 * lane + 1) + " / span 2";
 
-  // A name may be folded after these signs too.
+  // A name may be folded at these signs too.
   function folding(element, text) {
-    text.split(/(?<=[_\-./:#])/).forEach((piece, place) => element.append(...(place ? [make("wbr"), piece] : [piece])));
+    const pieces = text.split(/(?<=[_\-.:#])|(?=\/)/);
+    pieces.forEach((piece, place) => element.append(...(place ? [make("wbr"), piece] : [piece])));
     return element;
   }
 
@@ -123,7 +124,7 @@
       const right = (row.o > row.t) === (row.go !== "from");
       const shaft = make("div", "arrow " + (row.go ? (right ? "right" : "left") : "none"));
       shaft.style.gridColumn = (2 * Math.min(row.t, row.o) + 2) + " / " + (2 * Math.max(row.t, row.o) + 2);
-      shaft.append(make("span", "", row.call));
+      if (row.kind !== "birth") shaft.append(make("span", "", row.call));
       area.append(shaft);
     }
     const sign = marks[row.kind] || (row.o < 0 ? "●" : "");
