@@ -1,10 +1,11 @@
 """A run in characters: a lane for every task and for every object, so that one sees the message lying in the queue.
 
-              A      file 0x2a   serveur
-            PID 7         ·      PID 2
-       1      │           ·┄┄msgrcv┄○      attend : msgrcv file 0x2a
-       2      ├──msgsnd──▶┃         ┊      demande de 3 places du spectacle 5
-       1      │           ┠─msgrcv─▶│      demande de 3 places du spectacle 5
+            A             B                        serveur
+          PID 7         PID 8       file 0x2a       PID 2
+   1        │             │             ·┄┄┄┄┄┄msgrcv┄○       attend : msgrcv
+   2        ├─msgsnd──────┼────────────▶┃             ┊       demande 3 places du spectacle 5
+   4        │             ├─msgsnd─────▶┃2            ┊       demande 99 places du spectacle 5
+   6        │             │             ┠─────msgrcv─▶│       prend la demande de A
 
 A task is a line, dotted while it waits, thick while it has a lock in its hands. An object is dots, a thick line while
 something lies in it (with the number of sends, from two on) or while somebody holds it.
