@@ -102,14 +102,18 @@ class Browser:
         self._call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
         self._call("Input.dispatchKeyEvent", type="keyUp", **common)
 
+    def point_at(self, selector: str) -> None:
+        """Move the mouse to the middle of an element."""
+        box = self.ask(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({_box(selector)})")
+        self._call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
+
     def picture(self, path: Path) -> None:
         """Write a picture of what is seen, PNG."""
         path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
 
-    def pages(self) -> int:
-        """Return on how many sheets of paper the page is printed."""
-        pdf = base64.b64decode(self._call("Page.printToPDF", printBackground=True)["data"])
-        return pdf.count(b"/Type /Page\n") or pdf.count(b"/Type /Page ") or pdf.count(b"/Type/Page/")
+
+def _box(selector: str) -> str:
+    return f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
 
 
 @contextlib.contextmanager

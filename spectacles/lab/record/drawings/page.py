@@ -181,6 +181,7 @@ class _Drawn:
     def _row(self, place: int, row: Row) -> dict[str, Any]:
         step = row.step
         begins = row.part is Part.BEGINS
+        only = not begins or not step.until  # of two rows of a step the second, and the first where there is no other
         outcome = "" if begins else said.outcome(step)
         found: dict[str, Any] = {
             "n": step.until if row.part is Part.ENDS else step.seq,
@@ -198,10 +199,10 @@ class _Drawn:
             "out": outcome,
             "place": said.harmless(step.place, 120),
             "times": step.count if step.count > 1 else 0,
-            "note": said.harmless(self.side.notes.get(step.seq, "") if not begins else ""),
+            "note": said.harmless(self.side.notes.get(step.seq, "") if only else ""),
             "mates": self._mates.get(place, []) if not begins else [],
             "facts": self._facts(row),
-            "bytes": "\n".join(words.dump(step.data[:512])) if step.data and not begins else "",
+            "bytes": "\n".join(words.dump(step.data[:512])) if step.data and only else "",
         }
         return found | {name: value for name, value in optional.items() if value}
 

@@ -78,7 +78,9 @@ def told(row: Row, timeline: Timeline, *, seen: bool = False) -> str:
     step = row.step
     what = label(timeline.lanes.get(step.object), step.object) if step.object and not seen else ""
     if row.part is Part.BEGINS:
-        return f"attend : {' '.join(filter(None, (harmless(step.call, 40), what)))}"
+        # What is sent is known before it is; what will be received, only by whoever has drawn the run to its end.
+        sends = f" ({act(step, timeline)})" if step.action is Action.SEND and step.words else ""
+        return f"attend : {' '.join(filter(None, (harmless(step.call, 40), what)))}{sends}"
     said = act(step, timeline)
     return said if not what or what in said else f"{said} ({what})"
 

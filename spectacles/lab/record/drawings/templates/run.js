@@ -352,11 +352,11 @@
     const row = event.target.closest(".row");
     if (row) choose(Number(row.dataset.index), false);
   });
-  list.addEventListener("mouseover", (event) => {
+  list.addEventListener("pointerover", (event) => {
     const row = event.target.closest(".row");
-    if (row && matchMedia("(hover: hover)").matches) tell(Number(row.dataset.index));
+    if (row && event.pointerType === "mouse") tell(Number(row.dataset.index));
   });
-  list.addEventListener("mouseleave", () => { if (now >= 0) tell(now); else panel.hidden = true; });
+  list.addEventListener("pointerleave", () => { if (now >= 0) tell(now); else panel.hidden = true; });
   addEventListener("resize", fit);
   addEventListener("beforeprint", () => build(data.pairs.length));
 
