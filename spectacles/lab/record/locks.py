@@ -99,11 +99,11 @@ def holds(drafts: Iterable[Draft], deaths: Mapping[str, Event], removed: Mapping
                 let_go(lock, task, seq)
     for (lock, task), (since, undone) in list(open_.items()):
         death = deaths.get(task)
-        gone = any(when > since for when in removed.get(lock.partition("\0")[0], ()))
         if death is None:
             let_go(lock, task, 0)
-        else:
-            let_go(lock, task, death.seq if undone or gone else 0, lost=not undone and not gone)
+            continue
+        gone = any(since < when < death.seq for when in removed.get(lock.partition("\0")[0], ()))
+        let_go(lock, task, death.seq if undone or gone else 0, lost=not undone and not gone)
     return sorted(found, key=lambda hold: hold.since)
 
 
