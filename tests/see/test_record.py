@@ -99,7 +99,7 @@ def test_every_message_went_where_it_went(built: Path, channel: str, count: int)
 def test_every_byte_went_where_it_went(built: Path, channel: str, count: int) -> None:
     """Reads that join and split what was written; no two records are alike: each read can be put together again.
 
-    (Seen to fail: with bytes given to reads in the order of the events; with the first explanation that agrees.)
+    (Seen to fail: with reads taken in the order in which they ended, writes in the order in which they began.)
     """
     run = recorded(built, "./channels", channel, str(count))
     steps = by_seq(run)
@@ -125,7 +125,7 @@ def test_every_byte_went_where_it_went(built: Path, channel: str, count: int) ->
 @pytest.mark.parametrize("count", [1000, pytest.param(MANY, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("channel", ["semaphore", "set"])
 def test_every_post_let_somebody_go(built: Path, channel: str, count: int) -> None:
-    """POSIX and System V: each wait has one post, that came before its end. (Seen to fail: with start taken for 1.)"""
+    """POSIX and System V: each wait has one post, that came before its end. (Seen to fail: with signals taken for locks.)"""
     run = recorded(built, "./channels", channel, str(count))
     steps = by_seq(run)
     posts = [step for step in run.steps if step.action is Action.RELEASE]
