@@ -125,7 +125,7 @@ def test_every_byte_went_where_it_went(built: Path, channel: str, count: int) ->
 @pytest.mark.parametrize("count", [1000, pytest.param(MANY, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("channel", ["semaphore", "set"])
 def test_every_post_let_somebody_go(built: Path, channel: str, count: int) -> None:
-    """POSIX and System V: each wait has one post, that came before its end. (Seen to fail: with signals taken for locks.)"""
+    """POSIX and System V: each wait has one post, before its end. (Seen to fail: with signals taken for locks.)"""
     run = recorded(built, "./channels", channel, str(count))
     steps = by_seq(run)
     posts = [step for step in run.steps if step.action is Action.RELEASE]
