@@ -8,7 +8,7 @@ it only:
     display      shows things: the terminal, French figures
     kernel       looks at what the kernel knows, and touches nothing
     gate         stops anybody's program at chosen system calls, and decides what becomes of each
-    record       what happened in a run, as data, and the drawings of it
+    record       what happened in a run, as data: kept, matched, drawn
     judge        says whether what was seen is right
     compare, bench, demo, linearizability, trace, watch     the commands, which do not lean on each other
 
@@ -29,5 +29,6 @@ __all__ = [
     "linearizability",
     "programs",
     "record",
+    "trace",
     "watch",
 ]

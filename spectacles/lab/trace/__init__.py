@@ -25,7 +25,7 @@ from spectacles.lab.display.terminal import Interrupts, question
 from spectacles.lab.gate.script import Script
 from spectacles.lab.judge.linearizability import Verdict, check, load
 from spectacles.lab.record import derive, focus, store
-from spectacles.lab.record.drawings import page, terminal
+from spectacles.lab.record.drawings import mermaid, page, perfetto, terminal
 from spectacles.lab.trace import history, programs, scenario, service
 
 if TYPE_CHECKING:
@@ -151,6 +151,8 @@ def _refuse(options: Namespace, command: Sequence[str] | None) -> None:
             raise UsageError(f"{name} va avec {wanted}")
     if options.broken and (options.question != "q4_thread_per_request" or options.c):
         raise UsageError("--broken : question 4, en Python, seulement")
+    if options.open and len(options.open) == 2 and (options.mermaid or options.perfetto):
+        raise UsageError("--mermaid et --perfetto dessinent un seul enregistrement ; --html en compare deux")
     if options.open and len(options.open) > 2:
         raise UsageError("--open : un fichier, ou deux à comparer")
     paths = [getattr(options, name) for name in OUTPUTS]
@@ -245,6 +247,8 @@ def _put(runs: Sequence[Run], options: Namespace, torn: Sequence[bool]) -> int:
     """Write the drawings wherever they are wanted; in the terminal, unless something else is on standard output."""
     makers: dict[str, Callable[[], str]] = {
         "html": lambda: page.compare(*(page.Side(run) for run in runs)),
+        "mermaid": lambda: mermaid.draw(runs[0]),
+        "perfetto": lambda: perfetto.draw(runs[0]),
     }
     written = []
     for name, make in makers.items():

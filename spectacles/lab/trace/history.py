@@ -51,8 +51,12 @@ def run(example: Counterexample) -> Run:
     label = {client: f"client {client}" if client.isdigit() else client for client in clients}
     lanes = [Lane(client, LaneKind.PROCESS, label[client], born=born[client]) for client in clients]
     lanes.append(Lane(DESK, LaneKind.OTHER, f"guichet, spectacle {example.show}", born=1))
-    title = example.explain().splitlines()[0]
+    title = f"spectacle {example.show} : ce qu'aucun ordre n'explique"
     steps.sort(key=lambda step: step.seq)
+    end = len(moments) + 1
+    told = " ".join(example.explain()[example.explain().rfind("\nAucun ") :].split())
+    last = (moments[-1][0] - start) / 1e9 if moments else 0.0
+    steps.append(Step(end, end, last, last, "", Action.NOTE, words=told))
     return Run(title, tuple(lanes), tuple(steps), (), (), {"contre-exemple": example.explain()})
 
 
