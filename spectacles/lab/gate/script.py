@@ -12,7 +12,9 @@ must be found in the object or in the arguments, whole words, in any order.
 
     TASK: WHAT               TASK goes on until it has done WHAT, and stops at its next call, or sleeps in this one
     hold TASK before WHAT    TASK goes on, like all others, until it is about to do WHAT; there it stays
-    until TASK waits         everybody goes on until TASK is asleep in a call; `until TASK ends` until it is no more
+    until TASK waits         everybody goes on until TASK is asleep in a call; `until TASK ends` until it is no more;
+                             `until TASK rests` until TASK is there and nothing more happens by itself: everybody is
+                             held, asleep, or no more
     let TASK go              TASK, held, goes on freely; `let all go`
     kill TASK [SIGNAL]       its process gets SIGKILL, or the signal named
     fail [TASK] ERRNO        the call that TASK is held at fails with ERRNO, and TASK goes on as before it was held
@@ -52,7 +54,7 @@ _STEPS = tuple(
     for verb, pattern in (
         ("step", rf"(?P<task>{_TASK})\s*:\s*{_WHAT}"),
         ("hold", rf"hold\s+(?P<task>{_TASK})\s+before\s+{_WHAT}"),
-        ("until", rf"until\s+(?P<task>{_TASK})\s+(?P<state>waits|ends)"),
+        ("until", rf"until\s+(?P<task>{_TASK})\s+(?P<state>waits|ends|rests)"),
         ("let", rf"let\s+(?P<task>{_TASK}|all)\s+go"),
         ("kill", rf"kill\s+(?P<task>{_TASK})(?:\s+(?P<signal>\w+))?"),
         ("fail", rf"fail(?:\s+(?P<task>{_TASK}))?\s+(?P<errno>E[A-Z0-9]+)"),
@@ -260,6 +262,8 @@ class Script:
         task = gate.tasks.get(step.task)
         if task is None:
             return None
+        if step.state == "rests":
+            return "" if gate.at_rest() else None
         rest = gate.asleep(step.task)
         if step.state == "ends":
             return "" if task.dead else None

@@ -273,6 +273,14 @@ class Gate:
         with self._changed:
             return not self._look_at_all()[1] and not self._poll_pending()
 
+    def quiet(self) -> dict[str, Rest] | None:
+        """Return how every task is at rest while the policy, asked again, lets nobody go; None if something moves."""
+        with self._changed:
+            self._raise_failure()
+            self.policy.look(self)
+            rest, busy = self._look_at_all()
+            return None if busy or self._poll_pending() else rest
+
     def asleep(self, name: str) -> Rest | None:
         """Return in what a task is asleep, or held; None if it runs. Raises GateError if there never was one."""
         with self._changed:
@@ -367,7 +375,11 @@ class Gate:
             self._record(
                 task, Kind.DECISION, "kill", of=task.held.seq if task.held else 0, arguments={"signal": number}
             )
-            task.killed = task.killed or number == signal.SIGKILL
+            if number == signal.SIGKILL:
+                for other in self._by_tid.values():
+                    if other.pid == task.pid:  # whoever lets all go after this must not let its held call happen
+                        other.killed = True
+                        other.held = other._notification = None
             with contextlib.suppress(ProcessLookupError):
                 os.kill(task.pid, number)
             self._changed.notify_all()
