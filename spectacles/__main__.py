@@ -23,6 +23,7 @@ COMMANDS = {  # in the order in which people come to use them
     "compare": ("spectacles.lab.compare", "mesure les questions côte à côte, puis les compare"),
     "watch": ("spectacles.lab.watch", "montre en direct qui attend quoi, et ce que contient chaque objet"),
     "trace": ("spectacles.lab.trace", "enregistre un échange et le dessine : qui a envoyé quoi à qui"),
+    "break": ("spectacles.lab.hazards", "joue les périls connus, cassés puis sains, sous le même ordre imposé"),
     "certs": ("spectacles.admin.certs", "crée une autorité et des certificats de développement pour la question 5"),
     "include": ("spectacles.admin.include", "dit où est spectacles.h, pour un programme en C"),
     "help": ("", "[COMMANDE] : ce texte, ou l'aide d'une commande"),

@@ -10,7 +10,7 @@ it only:
     gate         stops anybody's program at chosen system calls, and decides what becomes of each
     record       what happened in a run, as data: kept, matched, drawn
     judge        says whether what was seen is right
-    compare, bench, demo, linearizability, trace, watch     the commands, which do not lean on each other
+    compare, bench, demo, hazards, linearizability, trace, watch     the commands, which do not lean on each other
 
 `c` is the C reference itself; `programs` builds it. tests/test_architecture.py holds all this.
 
@@ -24,6 +24,7 @@ __all__ = [
     "demo",
     "display",
     "gate",
+    "hazards",
     "judge",
     "kernel",
     "linearizability",

@@ -1,0 +1,24 @@
+"""`spectacles break`: the known hazards, each broken and sound under the same script.
+
+    catalogue/   one hazard: NAME.c, compiled with -DBROKEN and without, and NAME.toml: script, signature, lesson
+    hazard.py    Hazard: what a file of the catalogue says
+    play.py      play(): one of the two programs of a hazard, run under its script; Outcome
+    by_hand.py   the programs of a hazard in a directory, for people to try in other terminals
+    command.py   the command line
+
+From outside: main(). Leans on programs, display, gate.
+"""
+
+from __future__ import annotations
+
+from spectacles.common.lifecycle import program
+
+__all__ = ["main"]
+
+
+@program
+def main(argv: list[str] | None = None) -> int:
+    """List the hazards, play one or all. The exit code is described by --help."""
+    from spectacles.lab.hazards.command import run
+
+    return run(argv)

@@ -1,0 +1,115 @@
+"""The command line of `spectacles break`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectacles.common import cli, invocation
+from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, SpectaclesError, UsageError
+from spectacles.lab.display import terminal
+from spectacles.lab.display.french import unbroken
+from spectacles.lab.hazards import by_hand, hazard, play
+from spectacles.lab.hazards.hazard import BROKEN, SOUND, Hazard
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NAMES = {BROKEN: "cassé", SOUND: "sain"}
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
+        prog=invocation.name("spectacles break"),
+        description="Les périls connus : chacun cassé, puis sain, sous le même ordre imposé. Sans nom : leur liste.",
+        epilog="exemples : spectacles break                  la liste\n"
+        "           spectacles break second           un péril, joué\n"
+        "           spectacles break --all            tous : chacun doit casser le cassé, et pas le sain\n"
+        "           spectacles break answers --play /tmp/jeu --slow 5    à la main, dans d'autres terminaux\n"
+        "code de sortie : 0 comme attendu, 1 un péril n'a pas montré ce qu'il devait, 2 usage, 130 Ctrl-C.",
+    )
+    parser.add_argument("name", nargs="?", metavar="PÉRIL", help="son nom, dans la liste")
+    parser.add_argument("--all", action="store_true", help="les joue tous, et dit ce qui en est venu")
+    parser.add_argument("--times", type=cli.integer(1, 100_000), default=1, metavar="N", help="N fois chacun (1)")
+    parser.add_argument("--play", type=Path, metavar="RÉPERTOIRE", help="met le programme cassé entre vos mains")
+    parser.add_argument("--sound", action="store_true", help="avec --play : le programme sain")
+    parser.add_argument(
+        "--slow", type=cli.integer(0, 3600), default=0, metavar="SECONDES", help="avec --play : fenêtre tenue ouverte"
+    )
+    return parser
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Do what the command line says. Returns its exit code; raises SpectaclesError."""
+    options = _parser().parse_args(argv)
+    if options.name and options.all:
+        raise UsageError(f"« {options.name} » ou --all : l'un des deux")
+    if (options.sound or options.slow) and options.play is None:
+        raise UsageError("--sound et --slow vont avec --play RÉPERTOIRE")
+    if options.play is not None:
+        if not options.name:
+            raise UsageError("quel péril ? « spectacles break » en donne la liste")
+        chosen = hazard.load(options.name)
+        return by_hand.try_out(chosen, SOUND if options.sound else BROKEN, options.play.absolute(), options.slow)
+    screen = terminal.console()
+    if options.all:
+        return _play_all(screen, hazard.everything(), options.times)
+    if not options.name:
+        _list(screen)
+        return EXIT_DONE
+    return _play_one(screen, hazard.load(options.name), options.times)
+
+
+def _list(screen: Console) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("péril", "Q", "défaut", "en une ligne"):
+        table.add_column(heading, no_wrap=heading == "péril")
+    for one in hazard.everything():
+        table.add_row(one.name, str(one.question), str(one.defect or "-"), one.title)
+    screen.print(table)
+    screen.print()
+    terminal.say(screen, "« spectacles break PÉRIL » en joue un ; docs/defects.md dit ce que sont les défauts.")
+
+
+def _play_one(screen: Console, one: Hazard, times: int) -> int:
+    terminal.say(screen, f"{one.title} (question {one.question}, {one.source.name})", "bold")
+    screen.print(unbroken(one.lesson), markup=False)
+    return _play_all(screen, [one], times)
+
+
+def _play_all(screen: Console, hazards: list[Hazard], times: int) -> int:
+    """Play each as often as asked for; say which were not as they must be."""
+    wrong = 0
+    width = max(len(one.name) for one in hazards)
+    for one in hazards:
+        line = f"{one.name:<{width}}"
+        details: list[str] = []
+        for which in (BROKEN, SOUND):
+            began = time.monotonic()
+            right = 0
+            for _ in range(times):
+                differs = _differs(one, which)
+                right += not differs
+                details += [f"{NAMES[which]} : {what}" for what in differs if len(details) < 5]
+            took = (time.monotonic() - began) / times
+            line += f"   {NAMES[which]} {right}/{times} ({took:.2f} s)".replace(".", ",")
+            wrong += right < times
+        screen.print(line, markup=False, style="red" if details else "", soft_wrap=True)
+        for detail in details:
+            terminal.say(screen, f"    {detail}")
+    if wrong:
+        print(f"{wrong} fois autre chose que ce qui doit arriver", file=sys.stderr)
+    return EXIT_FAILED if wrong else EXIT_DONE
+
+
+def _differs(one: Hazard, which: str) -> list[str]:
+    try:
+        return play.play(one, which).differs(one.signatures[which])
+    except play.HazardError:
+        raise
+    except SpectaclesError as error:
+        return [str(error)]
