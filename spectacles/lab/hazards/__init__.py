@@ -4,6 +4,7 @@
     hazard.py    Hazard: what a file of the catalogue says
     play.py      play(): one of the two programs of a hazard, run under its script; Outcome
     by_hand.py   the programs of a hazard in a directory, for people to try in other terminals
+    crash.py     the crash map: a server killed at each call of one reservation
     command.py   the command line
 
 From outside: main(). Leans on programs, display, gate.
