@@ -17,6 +17,7 @@ from spectacles.lab.hazards import hazard, play
 from spectacles.lab.hazards.hazard import BROKEN, SOUND
 from spectacles.lab.programs.process import children
 from tests import helpers
+from tests.see.terminal import Terminal
 
 NAMES = hazard.names()
 HOG = [sys.executable, "-c", "while True: pass"]
@@ -118,3 +119,58 @@ def test_by_hand(tmp_path: Path) -> None:
                 os.kill(pid, 15)
             assert game.wait(helpers.DEADLINE) == 0
     assert not (tmp_path / "game").exists()
+
+
+def test_side_by_side(tmp_path: Path) -> None:
+    """One hazard shown: lesson, both runs, how each ended, a page; and in a terminal step by step, with guesses.
+
+    (Fails without the alignment: the two first lines are not the same.)
+    """
+    outcome("second", BROKEN)  # or skip
+    done = helpers.run([*COMMAND, "second", "--html", "page.html"], cwd=tmp_path, env={**os.environ, "COLUMNS": "100"})
+    assert done.returncode == 0, done
+    assert max(len(line) for line in done.stdout.splitlines()) <= 100
+    assert re.search(r"^B\s+lit 8 octets ← places +│ *$", done.stdout, re.MULTILINE), done.stdout
+    assert "places [0, 80]" in done.stdout
+    page = (tmp_path / "page.html").read_text()
+    assert "Un deuxième serveur" in page
+    assert "un serveur est déjà là" in page
+    done = helpers.run([*COMMAND, "second", "--html", "nowhere/page.html"], cwd=tmp_path)
+    assert done.returncode == 2
+    helpers.one_line(done)
+
+
+def test_what_repeats_itself_is_told_once(tmp_path: Path) -> None:
+    """A thousand rounds are a few lines. (Fails with REPEATS out of reach.)"""
+    outcome("forged", BROKEN)
+    done = helpers.run([*COMMAND, "forged"], cwd=tmp_path)
+    assert "… encore 9" in done.stdout
+    assert len(done.stdout.splitlines()) < 60
+
+
+def test_step_by_step(tmp_path: Path) -> None:
+    """In a terminal: asked first, then a line for each press of the space bar, then compared; q ends it.
+
+    (Fails with what is about to happen not said, and with guesses not compared.)
+    """
+    outcome("deadlock", BROKEN)
+    with Terminal("deadlock", "--predict", "--step", what="break") as terminal:
+
+        def shown(text: str, times: int = 1) -> None:
+            def there() -> bool:
+                terminal.read()
+                return terminal.raw.count(text) >= times
+
+            helpers.eventually(there, text)
+
+        for number in range(1, 5):
+            shown("votre avis : ", number)
+            terminal.type("1\n")
+        for number in range(1, 6):
+            shown("ensuite : ", number)
+            terminal.type(" ")
+        shown("ensuite : ", 6)
+        terminal.type("q")
+        assert terminal.end() == 0
+        assert " sur 4." in terminal.raw
+        assert "Traceback" not in terminal.raw

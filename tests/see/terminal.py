@@ -24,8 +24,8 @@ _SGR = re.compile(r"\x1b\[[\d;]*m")
 class Terminal:
     """A pseudo-terminal of `width` by `height` with `spectacles watch` in it. A context manager that ends it.
 
-    shell: what a bash does with the command, "$@". raw: all that was written to it. rows: the lines now on the screen,
-    as far as `watch` writes them.
+    what: another command of `spectacles`. shell: what a bash does with the command, "$@". raw: all that was written to
+    it. rows: the lines now on the screen, as far as `watch` writes them.
     """
 
     def __init__(
@@ -35,13 +35,14 @@ class Terminal:
         height: int = 30,
         env: dict[str, str] | None = None,
         shell: str | None = None,
+        what: str = "watch",
     ) -> None:
         self.fd, self._theirs = os.openpty()
         self.resize(width, height)
         self.before = termios.tcgetattr(self._theirs)
         self.raw = ""
         self.rows: dict[int, str] = {}
-        command = [sys.executable, "-m", "spectacles", "watch", *(str(word) for word in arguments)]
+        command = [sys.executable, "-m", "spectacles", what, *(str(word) for word in arguments)]
         if shell is not None:
             command = ["bash", "-c", shell, "bash", *command]
         self.process = subprocess.Popen(

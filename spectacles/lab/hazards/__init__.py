@@ -3,11 +3,13 @@
     catalogue/   one hazard: NAME.c, compiled with -DBROKEN and without, and NAME.toml: script, signature, lesson
     hazard.py    Hazard: what a file of the catalogue says
     play.py      play(): one of the two programs of a hazard, run under its script; Outcome
+    view.py      both runs side by side, in a terminal and as a page; step by step
+    predict.py   what people expect, asked before and compared after
     by_hand.py   the programs of a hazard in a directory, for people to try in other terminals
     crash.py     the crash map: a server killed at each call of one reservation
     command.py   the command line
 
-From outside: main(). Leans on programs, display, gate.
+From outside: main(). Leans on programs, display, gate, record.
 """
 
 from __future__ import annotations

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from spectacles.common import cli, invocation
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, SpectaclesError, UsageError
-from spectacles.lab.display import terminal
-from spectacles.lab.display.french import unbroken
+from spectacles.lab.display import files, terminal
 from spectacles.lab.display.terminal import harmless
-from spectacles.lab.hazards import by_hand, crash, hazard, play
+from spectacles.lab.hazards import by_hand, crash, hazard, play, predict, view
 from spectacles.lab.hazards.hazard import BROKEN, SOUND, Hazard
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Sequence
 
     from rich.console import Console
@@ -40,6 +40,9 @@ def _parser() -> cli.Parser:
     parser.add_argument("name", nargs="?", metavar="PÉRIL", help="son nom, dans la liste")
     parser.add_argument("question", nargs="?", type=terminal.question, metavar="Q", help="avec « crash » : 1 à 5")
     parser.add_argument("--all", action="store_true", help="les joue tous, et dit ce qui en est venu")
+    parser.add_argument("--step", action="store_true", help="pas à pas : dit ce qui va se passer, attend l'espace")
+    parser.add_argument("--predict", action="store_true", help="demande d'abord ce qui va arriver, et compare à la fin")
+    parser.add_argument("--html", metavar="FICHIER", help="les deux, côte à côte, en une page")
     parser.add_argument("--times", type=cli.integer(1, 100_000), default=1, metavar="N", help="N fois chacun (1)")
     parser.add_argument("--play", type=Path, metavar="RÉPERTOIRE", help="met le programme cassé entre vos mains")
     parser.add_argument("--sound", action="store_true", help="avec --play : le programme sain")
@@ -60,6 +63,9 @@ def run(argv: list[str] | None = None) -> int:
         return _crash_maps(terminal.console(), options.question)
     if options.question:
         raise UsageError("une question ne va qu'avec « crash »")
+    alone = options.step or options.predict or options.html is not None
+    if alone and (options.all or not options.name or options.play is not None or options.times > 1):
+        raise UsageError("--step, --predict et --html montrent un péril : « spectacles break PÉRIL --step »")
     if (options.sound or options.slow) and options.play is None:
         raise UsageError("--sound et --slow vont avec --play RÉPERTOIRE")
     if options.play is not None:
@@ -73,7 +79,9 @@ def run(argv: list[str] | None = None) -> int:
     if not options.name:
         _list(screen)
         return EXIT_DONE
-    return _play_one(screen, hazard.load(options.name), options.times)
+    if options.times > 1:
+        return _play_all(screen, [hazard.load(options.name)], options.times)
+    return _play_one(screen, hazard.load(options.name), options)
 
 
 def _list(screen: Console) -> None:
@@ -116,7 +124,7 @@ def _crash_maps(screen: Console, question: str) -> int:
 def _crash_table(question: str, title: str, rows: Sequence[crash.Row]) -> Table:
     from rich.table import Table
 
-    table = Table(title=unbroken(f"{question} : {title}"), box=None, pad_edge=False, header_style="bold")
+    table = Table(title=f"{question} : {title}", box=None, pad_edge=False, header_style="bold")
     for heading in ("tué avant", "le client", "le fichier", "reste au noyau", "redémarrage", "coupure"):
         table.add_column(heading, overflow="fold")
     marks = {said: mark for mark, said in _refusals(rows).items()}
@@ -150,10 +158,26 @@ def _red(text: str, wrong: bool) -> Text:
     return Text(text, style="bold red" if wrong else "")
 
 
-def _play_one(screen: Console, one: Hazard, times: int) -> int:
+def _play_one(screen: Console, one: Hazard, options: Namespace) -> int:
+    """Play a hazard broken, then sound, and show both."""
+    if options.html is not None:
+        files.refuse_unwritable(options.html)
     terminal.say(screen, f"{one.title} (question {one.question}, {one.source.name})", "bold")
-    screen.print(unbroken(one.lesson), markup=False)
-    return _play_all(screen, [one], times)
+    terminal.say(screen, " ".join(one.lesson.splitlines()))
+    screen.print()
+    broken, sound = view.Scene(one, BROKEN), view.Scene(one, SOUND)
+    guesses = predict.ask(screen, one, broken, sound) if options.predict else []
+    view.show(screen, broken, sound, wait=view.key if options.step else None)
+    screen.print()
+    for scene, style in ((broken, "red"), (sound, "green")):
+        terminal.say(screen, f"{NAMES[scene.which].capitalize()} : {scene.verdict}.", style)
+        for what in scene.outcome.differs(one.signatures[scene.which]):
+            terminal.say(screen, f"    autre chose que prévu : {what}", "bold red")
+    predict.compare(screen, guesses)
+    if options.html is not None:
+        files.write_whole(options.html, view.html(broken, sound))
+        terminal.say(screen, f"La page : {options.html}")
+    return EXIT_DONE if broken.as_expected and sound.as_expected else EXIT_FAILED
 
 
 def _play_all(screen: Console, hazards: list[Hazard], times: int) -> int:

@@ -105,6 +105,7 @@ def play(hazard: Hazard, which: str, *, sink: Callable[[Event], None] | None = N
             for name, program in started.items():
                 if gate.tasks[name].dead:
                     program.wait(PATIENCE)
+            heard.over = True  # what comes now is our own clearing up
             return Outcome(
                 said=heard.said(),
                 waits={name: rests[name].call for name in started if rests[name].state == "asleep"},
@@ -120,12 +121,15 @@ class _Heard:
 
     def __init__(self, hazard: Hazard, sink: Callable[[Event], None] | None) -> None:
         self.seats_file = Path()
+        self.over = False
         self.seen: list[tuple[int, tuple[int, ...]]] = []
         self._sink = sink
         self._said: dict[int, tuple[str, bytes]] = {}  # by the seq of the write: task, text
 
     def event(self, event: Event) -> None:
         """Take one in."""
+        if self.over:
+            return
         seats = self.seats()
         if seats and (not self.seen or self.seen[-1][1] != seats):
             self.seen.append((event.seq, seats))

@@ -39,6 +39,7 @@
 typedef struct { /* a request, and its answer with `places` filled in */
     long type;
     int pid, show, places;
+    char word[8]; /* "demande", "reponse": for whoever looks into the queue */
 } Message;
 #define BODY (sizeof(Message) - sizeof(long))
 
@@ -97,7 +98,8 @@ static inline int queue_made(int key) {
 }
 
 static inline void send_message(int queue, long type, int pid, int show, int places) {
-    Message message = {type, pid, show, places};
+    Message message = {type, pid, show, places, ""};
+    strcpy(message.word, type == 1 ? "demande" : "reponse");
     must(msgsnd(queue, &message, BODY, 0), "msgsnd");
 }
 

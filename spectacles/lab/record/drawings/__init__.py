@@ -9,4 +9,4 @@ They share `timeline` (what happens in which row, what lies where and for how lo
 is said about a step, in French) and `folding` (what is not drawn row by row).
 """
 
-__all__ = ["mermaid", "page", "perfetto", "terminal"]
+__all__ = ["mermaid", "page", "perfetto", "said", "terminal", "timeline"]

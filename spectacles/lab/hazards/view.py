@@ -1,0 +1,248 @@
+"""A hazard as it is shown: the broken run and the sound one, step beside step, with the seats as they go."""
+
+from __future__ import annotations
+
+import bisect
+import os
+import sys
+import termios
+import textwrap
+import tty
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from spectacles.lab.display.french import unbroken
+from spectacles.lab.hazards.hazard import BROKEN, SOUND, Hazard
+from spectacles.lab.hazards.play import Outcome, play
+from spectacles.lab.record import derive, store
+from spectacles.lab.record.drawings import page, said
+from spectacles.lab.record.drawings.timeline import FROM, TO, Part, Row, Timeline
+from spectacles.lab.record.model import Action, Run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+NAMES = {BROKEN: "cassé", SOUND: "sain"}
+ASIDE = (Action.BIRTH, Action.MAKE, Action.CLOSE, Action.NOTE, Action.OTHER)
+PREPARED = "neuf"  # the file that becomes the table: not worth a line
+PERIODS = (1, 2, 3, 4)  # lines that may repeat themselves
+REPEATS = 3  # from so many times on they are folded
+STUCK = "attend pour toujours"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a run. seq: of its step."""
+
+    seq: int
+    task: str
+    text: str
+    seats: tuple[int, ...]  # after it, where they have changed with it
+    bad: bool = False
+
+
+class Scene:
+    """One of the two runs."""
+
+    def __init__(self, hazard: Hazard, which: str) -> None:
+        """Play it. Blocks for about a second. Raises as play() does."""
+        self.which = which
+        self.hazard = hazard
+        recorder = store.Recorder(store.head({words[0]: ["./hazard", *words] for words in hazard.programs}, {}))
+        with recorder:
+            self.outcome: Outcome = play(hazard, which, sink=recorder.sink)
+        run = derive.run(recorder.record, f"{hazard.title} : {NAMES[which]}")
+        self.run: Run = replace(
+            run,
+            lanes=tuple(lane for lane in run.lanes if lane.id != PREPARED),
+            steps=tuple(step for step in run.steps if step.object != PREPARED),
+        )
+        self.timeline = Timeline(self.run)
+        self.lines = _folded_repeats(list(self._lines()))
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether it came to its signature."""
+        return not self.outcome.differs(self.hazard.signatures[self.which])
+
+    @property
+    def verdict(self) -> str:
+        """What came of it, in one line of French."""
+        parts = [f"{name} : « {self.last(name)} »" for name in self.outcome.said if self.last(name)]
+        parts += [f"{name} {STUCK} ({call})" for name, call in self.outcome.waits.items() if self._is_stuck(name)]
+        parts += [f"{name} tué" for name in self.outcome.killed if not self.last(name)]
+        if self.outcome.seats:
+            parts.append(f"places {_seats(self.outcome.seats)}")
+        return " ; ".join(parts)
+
+    def last(self, name: str) -> str:
+        """Return the last line that a program printed."""
+        return said.harmless(self.outcome.said.get(name, "").rstrip("\n").rpartition("\n")[2])
+
+    def ending(self, name: str) -> str:
+        """Return how a program ended, for people: what it said last, or that it is stuck."""
+        if self._is_stuck(name):
+            return STUCK
+        return self.last(name) or "meurt sans rien dire"
+
+    def notes(self) -> dict[int, str]:
+        """Return the seats, by the seqs of the steps with which they changed."""
+        return {line.seq: f"places {_seats(line.seats)}" for line in self.lines if line.seats}
+
+    def _is_stuck(self, name: str) -> bool:
+        return name in self.outcome.waits and (
+            not name.startswith("serve") or name in self.hazard.signatures[self.which].waits
+        )
+
+    def _lines(self) -> Iterator[Line]:
+        changes = list(self.outcome.seen)
+        places = [place for place, _ in changes]
+        told = 0
+        for row in self.timeline.rows:
+            step = row.step
+            if step.action in ASIDE and not step.errno:
+                continue
+            if step.action is Action.OPEN and row.part is Part.WHOLE:
+                continue
+            if step.action is Action.DEATH and "." in step.task:
+                continue  # a thread, when it has done its work
+            known = bisect.bisect_right(places, step.until or step.seq)
+            seats: tuple[int, ...] = ()
+            if known > told and row.part is not Part.BEGINS:
+                told, seats = known, changes[known - 1][1]
+            outcome = said.outcome(step)
+            yield Line(
+                step.seq, step.task, _text(row, self.timeline, outcome), seats, bool(outcome) or row.part is Part.BEGINS
+            )
+
+
+def _folded_repeats(lines: list[Line]) -> list[Line]:
+    """Return the lines with what repeats itself many times told once, and how often."""
+    found: list[Line] = []
+    at = 0
+    while at < len(lines):
+        for period in PERIODS:
+            same = [(line.task, line.text) for line in lines[at : at + period]]
+            times = 1
+            while [(line.task, line.text) for line in lines[at + times * period : at + (times + 1) * period]] == same:
+                times += 1
+            if times >= REPEATS:
+                found += lines[at : at + period]
+                found.append(Line(lines[at].seq, "", f"… encore {times - 1} fois", ()))
+                at += times * period
+                break
+        else:
+            found.append(lines[at])
+            at += 1
+    return found
+
+
+def _text(row: Row, timeline: Timeline, outcome: str) -> str:
+    step = row.step
+    text = said.told(row, timeline)
+    lane = timeline.lanes.get(step.object)
+    if lane is not None and row.part is not Part.BEGINS and step.action in TO | FROM:
+        name = said.label(lane)
+        if name not in text:
+            text += f" {'→' if step.action in TO else '←'} {name}"
+    return f"{text} : {outcome}" if outcome and outcome not in text else text
+
+
+def _seats(seats: Sequence[int]) -> str:
+    return str(list(seats))
+
+
+# In the terminal
+
+
+def pairs(left: Scene, right: Scene) -> list[tuple[Line | None, Line | None]]:
+    """Return the lines of two runs, those that are alike beside each other."""
+    found: list[tuple[Line | None, Line | None]] = []
+    ours, theirs = ([(line.task, line.text) for line in scene.lines] for scene in (left, right))
+    for _, i, i_end, j, j_end in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
+        found += zip_longest(left.lines[i:i_end], right.lines[j:j_end])
+    return found
+
+
+def show(screen: Console, left: Scene, right: Scene, *, wait: Callable[[str], bool] | None = None) -> None:
+    """Print two runs side by side; wait: asked before each line with what is about to happen, False to stop."""
+    width = (min(screen.width, 100) - 3) // 2
+    screen.print(_beside([("CASSÉ", "bold red")], [("SAIN", "bold green")], width))
+    for one, other in pairs(left, right):
+        if wait is not None and not wait(_coming(one, other)):
+            return
+        cells = [_cell(line, width) for line in (one, other)]
+        for a, b in zip_longest(*cells, fillvalue=[]):
+            screen.print(_beside(a, b, width), soft_wrap=True)
+
+
+def _coming(one: Line | None, other: Line | None) -> str:
+    if one is not None and other is not None and (one.task, one.text) == (other.task, other.text):
+        return f"les deux : {one.task} {one.text}"
+    parts = [f"{name} : {line.task} {line.text}" for name, line in (("cassé", one), ("sain", other)) if line]
+    return " ; ".join(parts) or "la suite"
+
+
+def _cell(line: Line | None, width: int) -> list[list[tuple[str, str]]]:
+    """Return the lines of one half, each as (text, style) pieces."""
+    if line is None:
+        return []
+    seats = f" {_seats(line.seats)}" if line.seats else ""
+    room = width - 10
+    folded = textwrap.wrap(unbroken(line.text), room - len(seats)) or [""]
+    found = [[(f"{line.task[:9]:<10}", "bold"), (folded[0], "yellow" if line.bad else "")]]
+    if seats:
+        used = 10 + len(folded[0])
+        found[0] += [(" " * max(width - used - len(seats), 0), ""), (seats, "cyan")]
+    return found + [[(" " * 10, ""), (text, "yellow" if line.bad else "")] for text in folded[1:]]
+
+
+def _beside(left: Sequence[tuple[str, str]], right: Sequence[tuple[str, str]], width: int) -> Text:
+    from rich.text import Text
+
+    text = Text()
+    used = 0
+    for piece, style in left:
+        text.append(piece, style)
+        used += len(piece)
+    text.append(" " * max(width - used, 0) + " │ ", "dim")
+    for piece, style in right:
+        text.append(piece, style)
+    return text
+
+
+def key(prompt: str) -> bool:
+    """Show what is about to happen until the space bar is pressed; False when it is q. Without a terminal: True."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return True
+    line = f"▸ ensuite : {prompt}"
+    shown = line if len(line) < 88 else f"{line[:86]}…"
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        tty.setcbreak(sys.stdin, termios.TCSANOW)  # what was typed meanwhile counts
+        sys.stdout.write(f"\x1b[2m{shown} [espace]\x1b[0m")
+        sys.stdout.flush()
+        while (pressed := os.read(sys.stdin.fileno(), 1)) not in (b" ", b"\n", b"q", b""):
+            pass
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        sys.stdout.write("\r\x1b[K")
+        sys.stdout.flush()
+    return pressed not in (b"q", b"")
+
+
+# As a page
+
+
+def html(left: Scene, right: Scene) -> str:
+    """Return both as one page."""
+    hazard = left.hazard
+    sides = [
+        page.Side(scene.run, NAMES[scene.which].capitalize(), scene.verdict, scene.which == SOUND, scene.notes())
+        for scene in (left, right)
+    ]
+    return page.compare(*sides, title=hazard.title, lead=" ".join(hazard.lesson.splitlines()))
