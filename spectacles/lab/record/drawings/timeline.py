@@ -86,7 +86,9 @@ class Timeline:
         at = {}
         for step in self.run.steps:
             waited = step.blocked and step.action not in INSTANT
-            at[step.seq] = float(step.until if waited and step.until else step.seq)
+            at[step.seq] = float(step.until if waited and step.until else max(step.seq, step.began))
+            if step.action is Action.DECISION:
+                at[step.seq] -= 0.1  # what it let go follows it
         for transfer in sorted(self.run.transfers, key=lambda transfer: transfer.receive):
             send, receive = self.steps.get(transfer.send), self.steps.get(transfer.receive)
             if send is None or receive is None or at[send.seq] < at[receive.seq]:
