@@ -6,6 +6,7 @@ Outside the gate and outside any world, so the keys are made from the directory,
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import signal
 import subprocess
@@ -63,11 +64,16 @@ def _explain(hazard: Hazard, chosen: str, directory: Path, slow: int) -> None:
     for words in hazard.programs:
         if words[0] != "server":
             print(f"    {chosen} {' '.join(words)}")
+    killed = re.findall(r"^kill (\S+)(.*)$", hazard.script, re.MULTILINE)
     if slow:
-        print(f"La fenêtre où cela peut mal tourner reste ouverte {slow} s.")
+        print(
+            f"Le premier venu là où cela peut mal tourner le dit, et y reste {slow} s ; c'est alors le tour du suivant."
+        )
+    for task, signal_ in killed:
+        print(f"Il faut alors envoyer {signal_.strip() or 'SIGKILL'} à {task} : kill -{signal_.strip() or 'KILL'} PID")
     if hazard.pids:
         print("Il faudrait un PID qui revient : à la main, on n'y arrive guère ; « spectacles break » le choisit.")
-    print("Ce qui doit arriver :", "un ordre malheureux est nécessaire." if not slow else "essayez.", "\n", flush=True)
+    print(flush=True)
 
 
 def _run(hazard: Hazard, chosen: str, directory: Path) -> int:

@@ -30,11 +30,6 @@
 #ifndef PORT
 #define PORT 5151
 #endif
-#ifdef SLOW
-#define window() sleep(SLOW) /* here it can go wrong: long enough for two hands */
-#else
-#define window()
-#endif
 
 typedef struct { /* a request, and its answer with `places` filled in */
     long type;
@@ -57,6 +52,20 @@ static inline void say(const char *format, ...) {
             exit(9);
         sent += n > 0 ? (int)n : 0;
     }
+}
+
+/* Here it can go wrong. With -DSLOW=n whoever comes first stays here n seconds, and the others pass: for two hands. */
+static inline void window(void) {
+#ifdef SLOW
+    int first = open("fenetre", O_CREAT | O_EXCL, 0600);
+    if (first < 0)
+        return;
+    close(first);
+    say("(PID %d : la fenêtre est ouverte, %d s)", getpid(), SLOW);
+    for (unsigned left = SLOW; left;)
+        left = sleep(left);
+    unlink("fenetre");
+#endif
 }
 
 /* What must not fail here: says why, and ends. */

@@ -7,6 +7,7 @@ static volatile int *places;
 
 static void *serve(void *request_) {
     Message *request = request_;
+    window();
     pthread_mutex_lock(&mutex);
     int sold = places[request->show] >= request->places;
     if (sold)
