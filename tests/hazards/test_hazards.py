@@ -130,7 +130,7 @@ def test_side_by_side(tmp_path: Path) -> None:
     done = helpers.run([*COMMAND, "second", "--html", "page.html"], cwd=tmp_path, env={**os.environ, "COLUMNS": "100"})
     assert done.returncode == 0, done
     assert max(len(line) for line in done.stdout.splitlines()) <= 100
-    assert re.search(r"^B\s+lit 8 octets ← places +│ *$", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^B\s+lit 8 octets .places. +│ *$", done.stdout, re.MULTILINE), done.stdout
     assert "places [0, 80]" in done.stdout
     page = (tmp_path / "page.html").read_text()
     assert "Un deuxième serveur" in page

@@ -35,7 +35,7 @@ from spectacles.lab.programs.world import Program, World, WorldError
 SHOW, SEATS, ASKED = 5, 100, 3
 BEFORE, AFTER, EMPTY, TORN = "avant", "après", "vide", "coupé"
 SECTOR = 512  # bytes
-START = 15.0  # seconds for a start
+START = 30.0  # seconds for a start
 ANSWER = 1.0  # seconds that the client waits
 PORT = "7501"  # of question 5, in a world of its own
 PACKAGE = Path(__file__).parents[3]

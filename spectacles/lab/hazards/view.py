@@ -19,7 +19,7 @@ from spectacles.lab.hazards.hazard import BROKEN, SOUND, Hazard
 from spectacles.lab.hazards.play import Outcome, play
 from spectacles.lab.record import derive, store
 from spectacles.lab.record.drawings import page, said
-from spectacles.lab.record.drawings.timeline import FROM, TO, Part, Row, Timeline
+from spectacles.lab.record.drawings.timeline import Part, Row, Timeline
 from spectacles.lab.record.model import Action, Run
 
 if TYPE_CHECKING:
@@ -142,13 +142,7 @@ def _folded_repeats(lines: list[Line]) -> list[Line]:
 
 
 def _text(row: Row, timeline: Timeline, outcome: str) -> str:
-    step = row.step
     text = said.told(row, timeline)
-    lane = timeline.lanes.get(step.object)
-    if lane is not None and row.part is not Part.BEGINS and step.action in TO | FROM:
-        name = said.label(lane)
-        if name not in text:
-            text += f" {'→' if step.action in TO else '←'} {name}"
     return f"{text} : {outcome}" if outcome and outcome not in text else text
 
 
