@@ -454,6 +454,7 @@ class _Derivation:
             place=draft.place,
             count=draft.count,
             seqs=draft.seqs,
+            began=draft.begin if draft.begin > event.seq + 1 else 0,
             exact=draft.exact,
         )
 

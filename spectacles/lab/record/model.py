@@ -100,6 +100,7 @@ class Step:
     place: str = ""  # "serveur.c:42", where the program tells
     count: int = 1  # that many in a row, folded: accesses to the same part of shared memory
     seqs: tuple[int, ...] = ()  # of a folded one: all it stands for
+    began: int = 0  # the seq from which on it can have happened, where it was held before it; 0: at once
     exact: bool = True  # False: that it was over was learnt later, at the task's next call
 
 

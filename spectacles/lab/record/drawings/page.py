@@ -82,7 +82,7 @@ def compare(*sides: Side, title: str = "", lead: str = "") -> str:
         TEMPLATE,
         SCRIPT,
         title=said.harmless(title) or said.harmless(sides[0].title or sides[0].run.title) or "spectacles trace",
-        lead=said.harmless(lead),
+        lead=said.harmless(lead, VALUE),
         sides=[one.heading() for one in drawn],
         data={"sides": [one.data() for one in drawn], "pairs": pairs, "differs": differs},
         about=[_about(side.run) for side in sides],

@@ -95,7 +95,7 @@ class Timeline:
                 continue
             # Each took effect at some point between its beginning and its end: the send before the receive.
             if send.seq < at[receive.seq]:
-                at[send.seq] = max(float(send.seq), at[receive.seq] - 0.5)
+                at[send.seq] = max(float(send.seq), send.began, at[receive.seq] - 0.5)
             else:
                 at[receive.seq] = at[send.seq] + 0.5
         return at
