@@ -16,7 +16,7 @@ import posix_ipc
 import pytest
 import sysv_ipc
 
-from spectacles.common import shared
+from spectacles.common import segment, shared
 from spectacles.common.children import Children
 from spectacles.common.errors import SpectaclesError
 from spectacles.common.shared import SharedTable
@@ -67,7 +67,7 @@ def test_memory_that_somebody_else_has_made_meanwhile(monkeypatch: pytest.Monkey
         sysv_ipc.SharedMemory(key, sysv_ipc.IPC_CREX, size=TABLE_SIZE)
         os._exit(0)
     os.waitpid(pid, 0)
-    shared._remove_unattached(key)
+    segment._remove_unattached(key)
     assert helpers.own_objects() == {f"shm {key:#x}"}
     helpers.remove_objects({f"shm {key:#x}"})
 

@@ -11,11 +11,10 @@ import contextlib
 import os
 
 import posix_ipc
-import sysv_ipc
 
 from spectacles.common import addresses, log
-from spectacles.common.addresses import c_key
-from spectacles.common.errors import HeldError, SpectaclesError, reason
+from spectacles.common.errors import SpectaclesError, reason
+from spectacles.common.segment import create_segment, foreign, remove_segment
 from spectacles.common.spectacle import TABLE_SIZE
 from spectacles.common.table import SpectacleTable
 
@@ -38,8 +37,8 @@ class SharedTable(SpectacleTable):
         server.claim("sem-name", sem_name)
         self._cleanup = contextlib.ExitStack()
         with self._cleanup:
-            self._memory = _create_memory(shm_key, mode)
-            self._cleanup.callback(_remove_memory, self._memory)
+            self._memory = create_segment(shm_key, mode, TABLE_SIZE)
+            self._cleanup.callback(remove_segment, self._memory)
             self._semaphore = _create_semaphore(sem_name, mode)
             self._cleanup.callback(_remove_semaphore, self._semaphore)
             super().__init__(memoryview(self._memory), self._semaphore, store)
@@ -87,50 +86,10 @@ class SharedTable(SpectacleTable):
         return True
 
 
-def _create_memory(key: int, mode: int) -> sysv_ipc.SharedMemory:
-    with contextlib.suppress(sysv_ipc.ExistentialError):
-        try:
-            old = sysv_ipc.SharedMemory(c_key(key), size=0)
-        except sysv_ipc.PermissionsError as error:
-            raise _foreign(f"mémoire partagée {key:#x}", "--shm-key") from error
-        try:
-            if old.number_attached > 1:  # one is this process
-                raise HeldError(
-                    f"mémoire partagée {key:#x} : encore attachée par {old.number_attached - 1} processus"
-                    f" (créateur : PID {old.creator_pid}) ; arrêtez-les, ou choisissez une autre --shm-key"
-                )
-            if old.uid != os.geteuid():
-                raise _foreign(f"mémoire partagée {key:#x}", "--shm-key")
-            log.warning("[INFO] mémoire partagée %#x laissée par un serveur mort, remplacée", key)
-            old.remove()
-        finally:
-            old.detach()
-    try:
-        return sysv_ipc.SharedMemory(c_key(key), sysv_ipc.IPC_CREX, mode=mode, size=TABLE_SIZE)
-    except (sysv_ipc.Error, OSError, ValueError) as error:
-        _remove_unattached(key)
-        raise SpectaclesError(f"mémoire partagée {key:#x} : {reason(error)}") from error
-
-
-def _remove_unattached(key: int) -> None:
-    # shmget(2) may have made it, and shmat(2) failed: nobody else has noted it. Its creator is this process, proc(5).
-    with open("/proc/sysvipc/shm", encoding="ascii") as file:
-        lines = [line.split() for line in file][1:]
-    for words in lines:
-        if int(words[0]) & 0xFFFFFFFF == key & 0xFFFFFFFF and int(words[4]) == os.getpid():
-            sysv_ipc.remove_shared_memory(int(words[1]))
-
-
-def _remove_memory(memory: sysv_ipc.SharedMemory) -> None:
-    with contextlib.suppress(sysv_ipc.ExistentialError):  # somebody's ipcrm was faster
-        memory.remove()
-    memory.detach()
-
-
 def _create_semaphore(name: str, mode: int) -> posix_ipc.Semaphore:
     # Never opened: sem_open(3) dies with SIGBUS on an empty file.
     if any(_owner(path) not in (os.geteuid(), None) for path in addresses.semaphore_files(name)):
-        raise _foreign(f"sémaphore {name}", "--sem-name")
+        raise foreign(f"sémaphore {name}", "--sem-name")
     umask = os.umask(0)  # sem_open(3) applies it; nothing else runs yet that could make a file
     try:
         with contextlib.suppress(posix_ipc.ExistentialError):
@@ -138,7 +97,7 @@ def _create_semaphore(name: str, mode: int) -> posix_ipc.Semaphore:
             log.warning("[INFO] sémaphore %s laissé par un serveur mort, remplacé", name)
         return posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=mode, initial_value=1)
     except posix_ipc.PermissionsError:
-        raise _foreign(f"sémaphore {name}", "--sem-name") from None
+        raise foreign(f"sémaphore {name}", "--sem-name") from None
     except (posix_ipc.Error, OSError, ValueError) as error:
         raise SpectaclesError(f"sémaphore {name} : {reason(error)}") from error
     finally:
@@ -155,7 +114,3 @@ def _remove_semaphore(semaphore: posix_ipc.Semaphore) -> None:
     with contextlib.suppress(posix_ipc.ExistentialError):
         semaphore.unlink()
     semaphore.close()
-
-
-def _foreign(what: str, option: str) -> SpectaclesError:
-    return SpectaclesError(f"{what} : à un autre utilisateur ; choisissez une autre {option}")

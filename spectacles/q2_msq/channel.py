@@ -64,17 +64,20 @@ STRANGERS_PATIENCE = 0.02  # seconds that a request waits until strangers have r
 DRAIN_TIMEOUT = 0.2  # seconds that clients get, when the server stops, to fetch what it has sent them
 
 
-def _open(key: int, flags: int, mode: int) -> sysv_ipc.MessageQueue:
+def open_queue(key: int, flags: int, mode: int) -> sysv_ipc.MessageQueue:
+    """Return the queue `key`, msgget(2), as one out of which anything can be taken. Raises what the binding does."""
     # A message larger than the buffer stays at the head of its type for ever (defect 14): take any that can exist.
     return sysv_ipc.MessageQueue(c_key(key), flags, mode=mode, max_message_size=kernel_limit("msgmax"))
 
 
-def _is_gone(error: Exception) -> bool:
+def is_gone(error: Exception) -> bool:
+    """Say whether `error` is that the queue has been removed."""
     # EINVAL is what send() says of a queue that was removed.
     return isinstance(error, sysv_ipc.ExistentialError) or getattr(error, "errno", 0) in (errno.EINVAL, errno.EIDRM)
 
 
-def _too_short(body: bytes, kind: int) -> str:
+def too_short(body: bytes, kind: int) -> str:
+    """Return what the log says of a request that lacks some of its fields."""
     return (
         f"requête de type {kind} et de {len(body)} octet(s) ignorée : il en faut au moins {NEEDED[kind].size} ; "
         "la taille que prend msgsnd est celle de la structure (sizeof) moins celle de son « long mtype »"
@@ -113,6 +116,32 @@ def _of_other_size(size: int, expected: int) -> str:
     return f"réponse de {size} octets au lieu de {expected}{counted or ' (sizeof de la structure moins celui du type)'}"
 
 
+def create_queue(key: int, mode: int, *, ours: bool) -> tuple[sysv_ipc.MessageQueue, bytes]:
+    """Make the queue `key`, or take over a dead server's; return it with what was asked to make sure of the death.
+
+    ours: as in make_sure_of_death(). Blocks, BUSY_TIMEOUT at most. Raises HeldError, SpectaclesError.
+    """
+    # Room for the largest reply; and for another, since the newest that fill half of the queue are kept.
+    for name, least in (("msgmax", LIST_REPLY.size), ("msgmnb", 2 * LIST_REPLY.size)):
+        if (limit := kernel_limit(name)) < least:
+            raise SpectaclesError(f"limite du noyau kernel.{name} trop basse : {limit} octets, il en faut {least}")
+    try:
+        with contextlib.suppress(sysv_ipc.ExistentialError):
+            return open_queue(key, sysv_ipc.IPC_CREX, mode), b""
+        queue = open_queue(key, sysv_ipc.IPC_CREAT, mode)
+        # Its creator keeps an owner's rights even after giving it away, msgctl(2).
+        if (queue.uid, queue.cuid) != (os.geteuid(), os.geteuid()):
+            raise sysv_ipc.PermissionsError
+        question = make_sure_of_death(queue, key, ours=ours)
+        queue.mode = mode
+        log.warning("[INFO] file %#x laissée par un serveur mort, reprise", key)
+    except sysv_ipc.PermissionsError:
+        raise SpectaclesError(f"file {key:#x} : à un autre utilisateur ; choisissez une autre --key") from None
+    except (sysv_ipc.Error, OSError, ValueError) as error:
+        raise SpectaclesError(f"file {key:#x} : {reason(error)}") from error
+    return queue, question
+
+
 class ServerQueue:
     """The server's end. A context manager that creates the queue, or takes over a dead server's, and removes it.
 
@@ -133,7 +162,7 @@ class ServerQueue:
         with contextlib.ExitStack() as undo:
             self._claim = claim_queue(key)
             undo.callback(self._let_go)
-            self._queue, question = self._create(key, mode, ours=ours)
+            self._queue, question = create_queue(key, mode, ours=ours)
             undo.callback(self._queue.remove)
             self._send = self._queue.send
             self._gate = Gate(self._queue, question)
@@ -172,7 +201,7 @@ class ServerQueue:
         for body, type_ in self._messages(kind):
             request = parse_request(body, type_)
             if request is None:
-                self._drop(_too_short(body, type_))
+                self._drop(too_short(body, type_))
                 continue
             client = request[1]
             if not FIRST_PID <= client <= LAST_PID:
@@ -220,7 +249,7 @@ class ServerQueue:
         except BlockingIOError:
             return None  # a worker is making room, or stands still as it does
         except (sysv_ipc.ExistentialError, OSError) as error:
-            if _is_gone(error):
+            if is_gone(error):
                 raise SpectaclesError(f"la file {self._key:#x} a été supprimée") from error
             raise
 
@@ -290,27 +319,6 @@ class ServerQueue:
                 return self._queue.receive(False, RESERV)  # type: ignore[no-any-return]
         return self._queue.receive(True, ANY)  # type: ignore[no-any-return]  # blocks
 
-    def _create(self, key: int, mode: int, *, ours: bool) -> tuple[sysv_ipc.MessageQueue, bytes]:
-        # Room for the largest reply; and for another, since the newest that fill half of the queue are kept.
-        for name, least in (("msgmax", LIST_REPLY.size), ("msgmnb", 2 * LIST_REPLY.size)):
-            if (limit := kernel_limit(name)) < least:
-                raise SpectaclesError(f"limite du noyau kernel.{name} trop basse : {limit} octets, il en faut {least}")
-        try:
-            with contextlib.suppress(sysv_ipc.ExistentialError):
-                return _open(key, sysv_ipc.IPC_CREX, mode), b""
-            queue = _open(key, sysv_ipc.IPC_CREAT, mode)
-            # Its creator keeps an owner's rights even after giving it away, msgctl(2).
-            if (queue.uid, queue.cuid) != (os.geteuid(), os.geteuid()):
-                raise sysv_ipc.PermissionsError
-            question = make_sure_of_death(queue, key, ours=ours)
-            queue.mode = mode
-            log.warning("[INFO] file %#x laissée par un serveur mort, reprise", key)
-        except sysv_ipc.PermissionsError:
-            raise SpectaclesError(f"file {key:#x} : à un autre utilisateur ; choisissez une autre --key") from None
-        except (sysv_ipc.Error, OSError, ValueError) as error:
-            raise SpectaclesError(f"file {key:#x} : {reason(error)}") from error
-        return queue, question
-
     def _drain(self) -> None:
         self._gate.take(ANY)  # the workers have left: nobody will answer what is still asked
         deadline = time.monotonic() + DRAIN_TIMEOUT
@@ -344,7 +352,7 @@ class ClientQueue:
         """Look for the queue, again if need be: a new server makes a new one. Raises NoServerError."""
         key = self._key
         try:
-            self._queue = _open(key, 0, 0o600)  # without a mode msgget(2) checks no rights, and msgsnd does later
+            self._queue = open_queue(key, 0, 0o600)  # without a mode msgget(2) checks no rights, and msgsnd does later
         except sysv_ipc.ExistentialError:
             raise NoServerError(f"aucun serveur : la file {key:#x} n'existe pas") from None
         except sysv_ipc.PermissionsError:
@@ -392,7 +400,7 @@ class ClientQueue:
             try:
                 return call()  # blocks
             except (sysv_ipc.Error, OSError) as error:
-                if _is_gone(error):
+                if is_gone(error):
                     raise sysv_ipc.ExistentialError from None
                 if type(error) is not sysv_ipc.Error:  # which only says that a signal has come
                     raise

@@ -75,7 +75,7 @@ def test_queue_of_another_user(
     """A queue with the server's key, made by somebody else, even if they have given it away: refused, not used.
 
     The creator of a System V object keeps an owner's rights over it whatever its uid and mode. (With only `uid`
-    compared in ServerQueue._create(), the second is taken over, and its creator reads every reply.)
+    compared in create_queue(), the second is taken over, and its creator reads every reply.)
     """
     names = helpers.fresh_names(queue_question)
     key = names[names.index("--key") + 1]
