@@ -23,6 +23,7 @@ from spectacles.common.claims import claim
 from spectacles.common.directory import RunDirectory
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, HeldError, SpectaclesError, reason
 from spectacles.common.lifecycle import program
+from spectacles.common.lockfile import OBJECTS
 from spectacles.common.processes import process_exists
 from spectacles.q1_pipes.channel import NAMES as FIFO_NAMES
 from spectacles.q1_pipes.channel import has_server
@@ -58,9 +59,12 @@ def main(argv: list[str] | None = None) -> int:
     outcomes: list[str | None] = []
     with RunDirectory(options.dir) as directory:
         ours = set()
-        for what, given in (("key", options.key), ("shm-key", options.shm_key), ("sem-name", options.sem_name)):
+        given = {"key": options.key, "shm-key": options.shm_key, "sem-name": options.sem_name}
+        for what in OBJECTS:
+            value = given.get(what)  # no "sem-key": x1_sessions gives it the value of its shm-key
+            wanted: set[str] = set() if value is None else {hex(value) if isinstance(value, int) else value}
             noted = directory.lock.objects.get(what, set())
-            for name in sorted(noted | ({hex(given) if isinstance(given, int) else given} - {None})):
+            for name in sorted(noted | wanted):
                 ours.add((what, name))
                 outcome = _deal_with(what, name, noted=name in noted, named=name not in noted)
                 if outcome in (None, REMOVED):

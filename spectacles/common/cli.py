@@ -203,8 +203,9 @@ _USED_BY_SERVER = {
     "q3_threads": ("--key",),
     "q4_thread_per_request": ("--key",),
     "q5_sockets": (),
+    "x1_sessions": ("--key", "--shm-key"),
 }
-_USED_BY_CLIENT = {"q2_msq": ("--key",)}
+_USED_BY_CLIENT = {"q2_msq": ("--key",), "x1_sessions": ("--key",)}
 
 
 def add_addresses(parser: argparse.ArgumentParser, shown: Sequence[str] = ADDRESSES) -> None:

@@ -12,12 +12,21 @@ import os
 import select
 import signal
 import sys
+import time
 import traceback
 
 from spectacles.common import addresses, host, invocation, log, storage
-from spectacles.common.claims import claim
+from spectacles.common.claims import bind, claim
 from spectacles.common.directory import RunDirectory
-from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SpectaclesError, UsageError, reason
+from spectacles.common.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    HeldError,
+    SpectaclesError,
+    UsageError,
+    reason,
+)
 from spectacles.common.host import interrupt as interrupt
 from spectacles.common.limits import need_descriptors
 from spectacles.common.lockfile import OBJECTS
@@ -73,15 +82,18 @@ DESCRIPTORS = 24  # that a server opens at most before it has clients, and a few
 class Server:
     """What every server does around its work. A context manager: enter it first, leave it last.
 
-    name: of the question, for the log and the lock. options: what cli.parse_server() returned.
+    name: of the question, for the log and the lock. options: what cli.parse_server() returned. shared: with other
+    servers of that name in the same directory, each of which calls joined() when it has what they share.
     Entering creates and locks the run directory, starts the log, opens (or creates) spectacles.dat as `store` and
     catches the signals. Raises SpectaclesError.
     """
 
-    def __init__(self, name: str, options: Namespace) -> None:
+    def __init__(self, name: str, options: Namespace, *, shared: bool = False) -> None:
         self.name = name
         self.options = options
-        self.directory = RunDirectory(options.dir)
+        self.directory = RunDirectory(options.dir, shared=shared)
+        self._shared = shared
+        self._unclaimed: list[str] = []  # names that another of those who share them has claimed
         self.stopping = False
         self._claimed: list[tuple[str, str]] = []  # what, value
         self._served = False
@@ -101,11 +113,13 @@ class Server:
             try:
                 logs_fd = self.directory.open_logs()
                 self._undo.callback(os.close, logs_fd)
-                log.start(logs_fd, self.name, self.options.log_level, self.directory.open_logs)
+                log.start(logs_fd, self.name, self.options.log_level, self.directory.open_logs, several=self._shared)
                 self._undo.callback(log.stop)
                 for sentence in self.directory.said:
                     log.warning("[INFO] %s", sentence)
-                if storage.is_missing(self.directory.fd):
+                if not self.directory.lock.alone:
+                    self._wait_for_file()
+                elif storage.is_missing(self.directory.fd):
                     _create_from_catalogue(self.directory.fd, self.directory.path, self.options.mode)
                     log.info("[INFO] %s créé depuis le catalogue", storage.FILE_NAME)
             except OSError as error:
@@ -130,12 +144,28 @@ class Server:
         return self._undo.enter_context(part)
 
     def claim(self, what: str, value: object) -> None:
-        """Make a key, a name or a port this server's own, and say so at start. Raises HeldError."""
-        self._undo.callback(claim(f"{what} {value}").close)
+        """Make a key, a name or a port this server's own, and say so at start. Raises HeldError.
+
+        Where the directory is shared, it is theirs who share it: they must all give the same.
+        """
+        if self.directory.lock.alone:
+            self._undo.callback(claim(f"{what} {value}").close)
+        else:
+            theirs = self.directory.lock.objects.get(what, set())
+            if str(value) not in theirs:
+                raise HeldError(
+                    f"{self.directory.path} : les serveurs qui y travaillent ont --{what} {' '.join(sorted(theirs))} ;"
+                    " donnez la même valeur, ou un autre --dir"
+                )
+            self._unclaimed.append(f"{what} {value}")
         self._claimed.append((what, str(value)))
         if what in OBJECTS:
             self.directory.lock.add(what, str(value))
             self._undo.callback(self._removed, what, str(value))
+
+    def joined(self) -> None:
+        """Let others in that share the directory: what this server shares with them is there."""
+        self.directory.open_door()
 
     def run(self, channel: Channel, workers: Workers) -> None:
         """Say `Serveur UP`, then serve until a signal asks to stop. Blocks.
@@ -171,6 +201,10 @@ class Server:
     def _tend(self) -> None:
         log.tend()
         self.directory.tend()
+        for name in self._unclaimed[:]:
+            if holder := bind(name):  # who had claimed it has ended
+                self._undo.callback(holder.close)
+                self._unclaimed.remove(name)
         if self.store.table is not None:
             self.store.table.tend()
 
@@ -196,6 +230,8 @@ class Server:
             raise SpectaclesError(problem)
 
     def _removed(self, what: str, name: str) -> None:
+        if self._shared and not self.directory.is_last():
+            return
         # What a dead server left was only replaced, and then removed, if this one came to serve.
         if self._served or name not in self._before.get(what, ()):
             self.directory.lock.remove(what, name)
@@ -212,6 +248,12 @@ class Server:
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
+
+    def _wait_for_file(self) -> None:
+        # Somebody has taken it away: those who serve already put it back, with what they have sold.
+        deadline = time.monotonic() + 4 * TICK
+        while storage.is_missing(self.directory.fd) and time.monotonic() < deadline:
+            time.sleep(NUDGE)
 
 
 def _create_from_catalogue(directory_fd: int, path: str, mode: int) -> None:

@@ -117,7 +117,9 @@ def _for_people(fd: int) -> logging.Formatter | None:
 class _Handler(logging.Handler):
     """Write each line to standard output and append it to `name`.log in the directory `directory_fd`."""
 
-    def __init__(self, directory_fd: int, name: str, open_directory: Callable[[], int] | None) -> None:
+    def __init__(
+        self, directory_fd: int, name: str, open_directory: Callable[[], int] | None, *, several: bool = False
+    ) -> None:
         super().__init__()
         self._directory = directory_fd
         self._open_directory = open_directory
@@ -126,7 +128,8 @@ class _Handler(logging.Handler):
         self._file = self._open()
         self._terminal: int | None = 1
         self._short = _for_people(1)
-        self.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+        who = "%(process)d " if several else ""
+        self.setFormatter(_Formatter(f"%(asctime)s %(levelname)-7s {who}%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.created - self.checked >= CHECK or record.created < self.checked:  # the clock may be set back
@@ -201,15 +204,23 @@ class _Handler(logging.Handler):
                 os.rename(newer, older, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
 
-def start(directory_fd: int, name: str, level: str, open_directory: Callable[[], int] | None = None) -> None:
+def start(
+    directory_fd: int,
+    name: str,
+    level: str,
+    open_directory: Callable[[], int] | None = None,
+    *,
+    several: bool = False,
+) -> None:
     """Log from now on to the terminal and to `name`.log (created 0600) in the directory open as `directory_fd`.
 
     level: "debug", "info", "warning" or "error". open_directory: makes and opens that directory again if need be.
+    several: servers log to it at a time, so that each line says whose it is, by PID.
     Raises OSError when the file cannot be opened or is a symbolic link.
     """
     global debug, info
     stop()
-    logger.addHandler(_Handler(directory_fd, name, open_directory))
+    logger.addHandler(_Handler(directory_fd, name, open_directory, several=several))
     logger.setLevel(level.upper())
     debug = logger.debug if logger.isEnabledFor(logging.DEBUG) else _ignore
     info = logger.info if logger.isEnabledFor(logging.INFO) else _ignore

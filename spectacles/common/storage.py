@@ -55,6 +55,7 @@ TEMPORARY_NAME = f".{FILE_NAME}.nouveau"
 OUT_OF_ORDER = 0  # in place of a generation: the name has no file of ours, and none can be put there
 NOT_IN_PLACE = "le fichier n'est plus à sa place"
 GENERATIONS = 255  # numbers of a byte, 1 to 255, in turn
+FLAGS = os.O_RDWR | os.O_CLOEXEC
 # What file systems of shared folders say of what they cannot do: VirtualBox, WSL, cifs, sshfs, 9p, vfat.
 UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENOTTY})
 
@@ -225,7 +226,8 @@ class Store:
     (--no-fsync): nothing is lost by kill -9, the last seconds may be lost by a power cut. lenient: open any 720 bytes.
     Raises SpectaclesError when the file is absent, a link, not a regular file, not readable and writable, or invalid.
 
-    Forked children share it too: when restore() opens another file, they follow at their next write.
+    Forked children share it too: when restore() opens another file, they follow at their next write. So do the servers
+    that share() it.
     """
 
     def __init__(self, directory_fd: int, path: str, *, fsync: bool = True, lenient: bool = False) -> None:
@@ -238,8 +240,10 @@ class Store:
         self._synced = 0  # up to which ticket everything is on the disk
         self._failed = 0  # up to which ticket a failed fdatasync makes it uncertain
         self._owner = os.getpid()
-        self._generation = 1  # of the open file
-        self._current = mmap.mmap(-1, 1)  # the generation to write to, or OUT_OF_ORDER; shared with forked children
+        self._shared = False
+        self._generation = 1  # of the open file; where it is shared, its inode
+        # The generation to write to, or OUT_OF_ORDER; shared with forked children.
+        self._current: mmap.mmap | memoryview = mmap.mmap(-1, 1)
         self._current[0] = self._generation
         self._said = ""
         try:
@@ -254,6 +258,18 @@ class Store:
         except BaseException:
             os.close(self._fd)
             raise
+
+    def share(self, current: memoryview, *, first: bool) -> None:
+        """Share the file with servers that have not been forked from one another, each of which has opened it.
+
+        current: one number of 8 bytes ("Q") in memory that they share, the inode of the file; the first writes it
+        there. No inode is used again as long as one of them has the file open.
+        """
+        self._shared = True
+        self._generation = os.fstat(self._fd).st_ino
+        if first:
+            current[0] = self._generation
+        self._current = current
 
     def _open(self) -> int:
         # O_NONBLOCK: a FIFO planted in place of the file must not stop the server.
@@ -301,6 +317,8 @@ class Store:
 
         For housekeeping: no lock is held, and what others are writing may be seen.
         """
+        if self._shared and self._current[0] not in (self._generation, OUT_OF_ORDER):
+            self._follow()
         try:
             status = os.stat(FILE_NAME, dir_fd=self._directory, follow_symlinks=False)
         except FileNotFoundError:
@@ -329,7 +347,8 @@ class Store:
             self._current[0] = OUT_OF_ORDER
             self._say(f"{self.path} ne peut pas être remis en place, réservations refusées d'ici là : {reason(error)}")
             raise
-        self._generation = self._current[0] = self._generation % GENERATIONS + 1
+        self._generation = os.fstat(self._fd).st_ino if self._shared else self._generation % GENERATIONS + 1
+        self._current[0] = self._generation
         self._said = ""
         log.error("[INFO] %s supprimé, remplacé ou modifié par un autre : remis en place, rien n'est perdu", self.path)
         for sentence in said:
@@ -399,10 +418,18 @@ class Store:
         if generation == OUT_OF_ORDER:
             raise OSError(errno.ENOENT, NOT_IN_PLACE)
         # Not by the name, which may be somebody else's again: the very file that the parent has open.
-        fd = os.open(f"/proc/{self._owner}/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC)
+        fd = self._open_by_inode(generation) if self._shared else os.open(f"/proc/{self._owner}/fd/{self._fd}", FLAGS)
         os.dup2(fd, self._fd, inheritable=False)
         os.close(fd)
         self._generation = generation
+
+    def _open_by_inode(self, inode: int) -> int:
+        """Open the file that another server has put back. Raises OSError if its name has been taken away once more."""
+        fd = self._open()
+        if os.fstat(fd).st_ino != inode:
+            os.close(fd)
+            raise OSError(errno.ENOENT, "le fichier n'est plus à sa place")
+        return fd
 
     def sync(self, ticket: int) -> None:
         """Return once the write that gave `ticket` is on the disk. Blocks. Raises OSError if that is not certain.

@@ -53,20 +53,28 @@ class SpectacleTable:
     buffer: writable, at least 720 bytes; filled from `store` here.
     lock: a context manager that excludes every other user of the buffer, in this process and in others.
     store: where an accepted reservation is written before it is acknowledged.
+    doubtful: ten bytes of memory, shared with whoever shares the buffer, which is then filled already; None makes them.
 
     Here all users are threads of one process, so that a change can also be published: snapshot() hands out the last
     image, a bytes object that nobody can change and that one assignment replaces, and needs no lock. Between
     processes SharedTable does without it.
     """
 
-    def __init__(self, buffer: bytearray | memoryview, lock: AbstractContextManager[object], store: Store) -> None:
+    def __init__(
+        self,
+        buffer: bytearray | memoryview,
+        lock: AbstractContextManager[object],
+        store: Store,
+        doubtful: memoryview | None = None,
+    ) -> None:
         self._buffer = memoryview(buffer)[:TABLE_SIZE]
         self._lock = lock
         self._store = store
         # Slots whose record a failed write left in doubt, and the buffer has right. A child that dies must not take
         # this knowledge with it: shared with forked children.
-        self._doubtful = mmap.mmap(-1, MAX_SPECTACLE)
-        self._buffer[:] = store.load()
+        self._doubtful = memoryview(mmap.mmap(-1, MAX_SPECTACLE)) if doubtful is None else doubtful
+        if doubtful is None:
+            self._buffer[:] = store.load()
         self._image = self._buffer.tobytes()
         store.table = self
 
@@ -161,7 +169,7 @@ class SpectacleTable:
 
     def _write_again(self) -> None:
         """Write the records that a failed write left in doubt, before anything else is written."""
-        while (show := self._doubtful.find(b"\1", 0)) >= 0:
+        while (show := self._doubtful.tobytes().find(1)) >= 0:
             offset = show * RECORD_SIZE
             self._store.write(offset, self._buffer[offset : offset + RECORD_SIZE].tobytes())
             self._doubtful[show] = 0
@@ -204,7 +212,7 @@ class SpectacleTable:
             self._doubtful[:] = bytes(MAX_SPECTACLE)
 
     def _in_doubt(self) -> bool:
-        return self._doubtful.find(b"\1", 0) >= 0 or self._store.is_out_of_order()
+        return any(self._doubtful) or self._store.is_out_of_order()
 
     def _holds(self, content: bytes | None) -> bool:
         """Say whether `content`, of the file, is what the buffer holds, records in doubt left aside."""
