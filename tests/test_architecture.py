@@ -21,6 +21,7 @@ ALLOWED = {
     "q3_threads": {"common", "q2_msq", "q3_threads"},
     "q4_thread_per_request": {"common", "q2_msq", "q4_thread_per_request"},
     "q5_sockets": {"common", "q5_sockets"},
+    "x1_sessions": {"common", "q2_msq", "x1_sessions"},
     "x2_basket": {"common", "q5_sockets", "x2_basket"},
     "admin": {"common", *QUESTIONS, *FURTHER, "admin"},
     "lab": {"common", *QUESTIONS, *FURTHER, "lab"},
@@ -30,6 +31,7 @@ ALLOWED = {
 BINDINGS = {
     "common": {"posix_ipc", "sysv_ipc"},
     "q2_msq": {"sysv_ipc"},
+    "x1_sessions": {"sysv_ipc"},
 }
 
 
@@ -58,7 +60,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "build" not in path.p
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_arrows_point_down(path: Path) -> None:
-    """__main__ -> lab, admin -> qN -> common; Q3 and Q4 lean on Q2; nothing else crosses.
+    """__main__ -> lab, admin -> qN, xN -> common; Q3, Q4 and x1 lean on Q2; nothing else crosses.
 
     (With `from spectacles.lab.display import terminal` in admin/table.py, it says so.)
     """

@@ -60,11 +60,12 @@ class Session:
 
 
 def question(directory: str, key: int) -> str:
-    """Return which question the server is, if that can be known: a client speaks to all three alike."""
+    """Return which question the server is, if that can be known: a client speaks to all three, and to x1, alike."""
     with contextlib.suppress(OSError, KeyError, IndexError):
         server = server_of(directory)
         if hex(key) in server["key"].split():
-            return f"Question {server['question'][1]}"
+            name = server["question"]
+            return f"Question {name[1]}" if name[0] == "q" else f"Suite {name.partition('_')[0]}"
     return "Questions 2 à 4"
 
 

@@ -109,6 +109,12 @@ class Python:
 
             self._channel = ClientPipes(options.dir, options.timeout)
             self._session = Piped(self._channel, options.dir)
+        elif question == "x1_sessions":
+            from spectacles.x1_sessions.channel import SessionQueue
+            from spectacles.x1_sessions.client import Session as Stayed
+
+            self._channel = SessionQueue(options.key, options.timeout)
+            self._session = Stayed(self._channel)
         else:
             from spectacles.q2_msq.channel import ClientQueue
             from spectacles.q2_msq.client import Session as Queued

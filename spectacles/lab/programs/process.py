@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 QUESTIONS = ("q1_pipes", "q2_msq", "q3_threads", "q4_thread_per_request", "q5_sockets")
-FURTHER = ("x2_basket",)  # beside the five, of the same kind
+FURTHER = ("x1_sessions", "x2_basket")  # beside the five, of the same kind
 TCP = ("q5_sockets", "x2_basket")  # found by a port
 READY = "Serveur UP"
 # The environment of clients whose output is read here, whatever the locale.
