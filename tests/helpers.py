@@ -256,6 +256,35 @@ class Servers:
             remove_objects(own_objects())
 
 
+class House:
+    """Several servers of x1_sessions in one directory, with the same names."""
+
+    def __init__(self, servers: Servers, directory: Path) -> None:
+        self._servers = servers
+        self.directory = directory
+        self.names = fresh_names("x1_sessions")
+        self.alive: list[ServerProcess] = []
+        self.alive_once: list[ServerProcess] = []
+
+    def open(self, count: int = 1, env: dict[str, str] | None = None) -> None:
+        """Start `count` more, one after the other."""
+        for _ in range(count):
+            started = self._servers("x1_sessions", *self.names, directory=self.directory, names=(), env=env)
+            self.alive.append(started)
+            self.alive_once.append(started)
+
+    def kill(self, server: ServerProcess) -> None:
+        """kill -9 one of them."""
+        self.alive.remove(server)
+        server.kill()
+
+    def close(self) -> None:
+        """Stop those that are left; each has to end well."""
+        while self.alive:
+            server = self.alive.pop()
+            assert server.stop() == 0, server.output
+
+
 # Becomes a program that inherits ignored and blocked signals, as from nohup(1), a script's background job, a JVM.
 _INHERITING = """
 import os, signal, sys

@@ -127,8 +127,9 @@ class ServerQueue:
     def tend(self) -> str | None:
         """Remove the replies that nobody will read. Main thread only.
 
-        Raises SpectaclesError when the queue has been removed.
+        Raises SpectaclesError when the queue has been removed, or the guard.
         """
+        self._house.guard.look()
         try:
             servers = self._house.pids()
             for client in self._watch.dead():

@@ -4,9 +4,9 @@ What a server was killed in is found out from three things that outlive it: the 
 order in which a reservation changes them says how far it had come:
 
     taken out of the queue    hand: undecided
-    written to the file                             file: fewer seats
-    written to the memory                                               memory: fewer seats
+    written                                         file: fewer seats
     decided                   hand: seats left
+    seen by the others                                                  memory: fewer seats
     on the disk, answered     hand: empty
 """
 
@@ -63,9 +63,9 @@ class GuardedTable(SpectacleTable):
         return hand.left
 
     def _set_places(self, offset: int, places: int) -> None:
-        super()._set_places(offset, places)
         if hand := self._house.hand():
             hand.left = places
+        super()._set_places(offset, places)
 
     def _undo(self, show: int, error: OSError) -> None:
         if hand := self._house.hand():

@@ -30,6 +30,7 @@ from spectacles.common.errors import SpectaclesError, reason
 from spectacles.common.protocol import LIST, RESERV
 from spectacles.common.segment import create_segment, foreign, remove_segment
 from spectacles.common.spectacle import MAX_SPECTACLE, TABLE_SIZE
+from spectacles.q2_msq.watch import NO_PROCESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class Guard:
                 self._semaphore.acquire()  # blocks
                 break
             except sysv_ipc.ExistentialError:
-                raise SpectaclesError(f"le sémaphore {self._key:#x} a été supprimé") from None
+                raise self._gone() from None
             except sysv_ipc.Error:
                 continue  # interrupted by a signal: this request is finished first
         self._have()
@@ -184,9 +185,16 @@ class Guard:
                     return False
                 time.sleep(PAUSE)
             except sysv_ipc.ExistentialError:
-                raise SpectaclesError(f"le sémaphore {self._key:#x} a été supprimé") from None
+                raise self._gone() from None
         self._have()
         return True
+
+    def look(self) -> None:
+        """Raise SpectaclesError if it has been removed. Housekeeping."""
+        try:
+            self._try.value  # noqa: B018  # asks the kernel
+        except sysv_ipc.ExistentialError:
+            raise self._gone() from None
 
     def __exit__(self, *_: object) -> None:
         self.release()
@@ -209,6 +217,9 @@ class Guard:
         """Return the number of the hand of a holder that has died, NO_HAND if it had none, 0 if there was no such."""
         number: int = self._holder[0]
         return number
+
+    def _gone(self) -> SpectaclesError:
+        return SpectaclesError(f"le sémaphore {self._key:#x} a été supprimé")
 
     def _have(self) -> None:
         if died_with := self.died_with():
@@ -300,12 +311,15 @@ class House:
         """Have the kernel say when a server ends: all threads of it, pidfd_open(2)."""
         for number, desk in enumerate(self._desks):
             pid = desk.pid
+            if number in self._watched and self._watched[number][1] != pid:
+                self._forget(number)  # somebody new sits there
             if not pid or number in self._watched or desk is self.desk or desk.is_dead():
                 continue
             try:
                 fd = os.pidfd_open(pid)
-            except ProcessLookupError:
-                desk.died()
+            except OSError as error:  # no descriptor, perhaps: then the next look may do
+                if error.errno in NO_PROCESS:
+                    desk.died()
                 continue
             if desk.is_anothers_number() or _has_ended(fd):
                 desk.died()
