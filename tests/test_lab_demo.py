@@ -67,8 +67,9 @@ def test_all_questions(tmp_path: Path) -> None:
         # All want 5 of the last 12: two get them, whoever they are, and the others must not.
         assert int(sold) == {"q1_pipes": 12, "x2_basket": 14}.get(question, 20)
         assert int(refused) == (1 if question == "q1_pipes" else 2)
-        assert int(processes) == (3 if question in helpers.FORKING else 1)
-        assert int(threads) == (2 if question in ("q4_thread_per_request", *TCP) else 3)
+        assert int(processes) == (3 if question in (*helpers.FORKING, "x1_sessions") else 1)
+        expected = {"q4_thread_per_request": 2, "x1_sessions": 12} | dict.fromkeys(TCP, 2)
+        assert int(threads) == expected.get(question, 3)
     for said in ("Serveur UP", "[CONSULTATION]", "[RESERVATION]", "client 4 │", "Réservation refusée", "Œdipe roi"):
         assert said in done.stdout
     assert "\x1b[" not in done.stdout, "colours in a pipe"

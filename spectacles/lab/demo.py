@@ -1,8 +1,8 @@
 """`spectacles demo [Q...]`: every question at work, with real servers and real clients, then the accounts.
 
-For each question a server runs in a temporary directory. Several clients, each a process of its own for each command,
-consult and reserve at the same time (one at a time in question 1, which serves one). All want the smallest show, so
-that some are refused. Then the seats are counted, in the server's answer and in spectacles.dat.
+For each question a server (for x1_sessions: three) runs in a temporary directory. Several clients, each a process of
+its own for each command, consult and reserve at the same time (one at a time in question 1, which serves one). All want
+the smallest show, so that some are refused. Then the seats are counted, in the server's answer and in spectacles.dat.
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ TITLES = {
     "q3_threads": "une file de messages, deux threads",
     "q4_thread_per_request": "une file de messages, un thread par requête",
     "q5_sockets": "TCP, un thread par connexion",
+    "x1_sessions": "une file de messages, trois serveurs",
     "x2_basket": "et pour aller plus loin : un panier par connexion",
 }
+SERVERS = {"x1_sessions": 3}  # instead of one
 # Threads that come and go too fast to be counted from outside: said in the table, not counted.
 SHORT_LIVED = {"q4_thread_per_request": " + n", "q5_sockets": " + n", "x2_basket": " + n"}
 # --step: what to look at, said before it is to be seen.
@@ -60,6 +62,9 @@ LOOK = {
     " les lignes du journal peuvent se doubler. Qui veut les 12 dernières places en aura-t-il trop ?",
     "q5_sockets": "Plus de PID : « connecté », « déconnecté », une adresse et un port. La connexion elle-même mène la"
     " réponse à son client, qui pourrait être sur une autre machine.",
+    "x1_sessions": "Trois serveurs pour une file, et le journal dit par son PID lequel répond : celui qui attend depuis"
+    " le plus longtemps. Ils partagent la table, sous un sémaphore que le noyau reprend aux morts. Un client qui"
+    " garde le menu ouvert, lui, reste avec le serveur qui lui a répondu.",
     "x2_basket": "Le serveur se souvient : chacun met des places au panier, puis confirme, tout ou rien. Qui arrive"
     " trop tard est refusé, et ce qu'il tenait déjà est rendu dès qu'il s'en va : le journal dit combien.",
 }
@@ -209,16 +214,20 @@ def run_question(question: str, screen: Console, interrupts: terminal.Interrupts
     with contextlib.ExitStack() as stack:
         stack.enter_context(_noting(result))
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="spectacles-demo-"))
-        with interrupts.held():
-            server = ServerProcess(question, directory, echo=lambda line: lines.put(("serveur", line)))
-            stack.callback(_stop, server, lines, screen, result)
-        server.wait_ready()
+        servers: list[ServerProcess] = []
+        for _ in range(SERVERS.get(question, 1)):
+            with interrupts.held():
+                servers.append(ServerProcess(question, directory, echo=lambda line: lines.put(("serveur", line))))
+                stack.callback(_stop, servers[-1], lines, screen, result)
+            servers[-1].wait_ready()
         shows = _file(directory)
+        server = servers[0]
         clients = Clients(server, lines)
         stack.callback(clients.stop)
         result.initial = sum(show.places for _, show in shows)
-        result.processes = len(server.tree())
-        result.threads = sum(thread_count(pid) for pid in server.tree())
+        pids = [pid for one in servers for pid in one.tree()]
+        result.processes = len(pids)
+        result.threads = sum(thread_count(pid) for pid in pids)
         for number, script in enumerate(scripts(question, shows), 1):
             clients.start(f"client {number}", script)
         while clients.busy():

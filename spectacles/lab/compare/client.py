@@ -73,8 +73,12 @@ def _queue(options: Namespace) -> tuple[Any, Callable[[int], Any], Callable[[int
     from spectacles.q2_msq.channel import ClientQueue
 
     queue = ClientQueue(addresses.directory_key(options.dir, addresses.PROJECT_MSQ), options.timeout)
+    return queue, *_over(queue.exchange)
+
+
+def _over(exchange: Callable[[int, bytes, int], bytes]) -> tuple[Callable[[int], Any], Callable[[int, int], bool]]:
     pid = os.getpid()
-    exchange, list_request, size = queue.exchange, LIST_REQUEST.pack(pid), LIST_REPLY.size
+    list_request, size = LIST_REQUEST.pack(pid), LIST_REPLY.size
 
     def consult(show: int) -> Any:
         return _LIST_PLACES.unpack_from(exchange(LIST, list_request, size))
@@ -83,7 +87,14 @@ def _queue(options: Namespace) -> tuple[Any, Callable[[int], Any], Callable[[int
         reply = exchange(RESERV, RESERV_REQUEST.pack(pid, show, seats), RESERV_REPLY.size)
         return bool(RESERV_REPLY.unpack(reply)[1])
 
-    return queue, consult, reserve
+    return consult, reserve
+
+
+def _sessions(options: Namespace) -> tuple[Any, Callable[[int], Any], Callable[[int, int], bool]]:
+    from spectacles.x1_sessions.channel import SessionQueue
+
+    queue = SessionQueue(addresses.directory_key(options.dir, addresses.PROJECT_MSQ), options.timeout)
+    return queue, *_over(queue.ask)
 
 
 def _connection(options: Namespace) -> tuple[Any, Callable[[int], Any], Callable[[int, int], bool]]:
@@ -191,7 +202,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one client process, see the module. Returns 0; what went wrong is in the notes."""
     task = json.loads(sys.stdin.readline())
     work = Workload(**task["work"] | {"shows": tuple(task["work"]["shows"])})
-    openers = {"q1_pipes": _pipes, "q5_sockets": _connection, "x2_basket": _connection}
+    openers = {"q1_pipes": _pipes, "q5_sockets": _connection, "x1_sessions": _sessions, "x2_basket": _connection}
     opener = openers.get(task["question"], _queue)
     channel, consult, reserve = opener(Namespace(**task["options"]))
     with channel:
