@@ -12,7 +12,7 @@ from _thread import allocate_lock
 
 from spectacles.common.claims import bind, holder_of
 from spectacles.common.errors import HeldError, SpectaclesError, reason
-from spectacles.common.lockfile import LOCK_NAME, LOCK_TIMEOUT, RETRY, LockFile
+from spectacles.common.lockfile import LOCK_NAME, LOCK_TIMEOUT, RETRY, LockFile, cannot_be_shared
 from spectacles.common.processes import process_runs
 
 TYPE_CHECKING = False
@@ -156,6 +156,8 @@ class RunDirectory:
                         f"{self.path} : un autre serveur n'en finit pas d'y démarrer ou d'y finir"
                     ) from None
                 time.sleep(RETRY)
+            except OSError as error:
+                raise cannot_be_shared(error) from error
 
     def _tend_with_others(self) -> None:
         if not self.lock.is_in_place():

@@ -52,6 +52,12 @@ def _pid_in(record: dict[str, str]) -> int:
     return int(number) if (number := record.get("pid", "")).isdecimal() else 0
 
 
+def cannot_be_shared(error: OSError) -> OSError:
+    """Return the error that says that here nothing tells the first and the last of several servers from the rest."""
+    why = f"pas de verrou sur ce système de fichiers ({reason(error)}), et plusieurs serveurs en ont besoin"
+    return OSError(errno.ENOLCK, f"{why} ; choisissez un --dir sur un disque local", LOCK_NAME)
+
+
 class LockFile:
     """The lock file of the directory that is open as `directory_fd`. path: what messages call the directory.
 
@@ -241,9 +247,8 @@ class LockFile:
         except BlockingIOError:
             raise
         except OSError as error:  # 9p, some cifs and FUSE: ENOSYS, ENOLCK, EOPNOTSUPP, EINVAL...
-            if self._shared:  # nothing else tells the first and the last from the rest
-                why = f"pas de verrou sur ce système de fichiers ({reason(error)}), et plusieurs serveurs en ont besoin"
-                raise OSError(errno.ENOLCK, why, LOCK_NAME) from error
+            if self._shared:
+                raise cannot_be_shared(error) from error
             said = f"{LOCK_NAME} : pas de verrou sur ce système de fichiers ({reason(error)})"
             said += " : un serveur sur une autre machine, ou dans un autre conteneur, ne serait pas refusé"
             self.said = [said]

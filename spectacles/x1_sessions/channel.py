@@ -181,12 +181,16 @@ class ServerQueue:
         request = parse_request(body, kind)
         if request is None:
             self._drop(too_short(body, kind))
-        elif not FIRST_PID <= request[1] <= LAST_PID or request[1] in self._house.pids():
+        elif not self._is_client(request[1]):
             if body != self._question:
                 self._drop(f"requête de type {type_} au nom du PID {request[1]} ignorée : aucun tel client")
         else:
             return request
         return None
+
+    def _is_client(self, pid: int) -> bool:
+        # Who is watched was found to be one, and is alive.
+        return FIRST_PID <= pid <= LAST_PID and (self._noted[pid] == WATCHED or pid not in self._house.pids())
 
     def _legacies(self) -> Iterator[Request]:
         """Yield what the dead had in hand, and what is sent to them; one of the living does so at a time."""

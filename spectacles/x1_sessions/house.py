@@ -1,8 +1,8 @@
 """What the servers of one house share: the table, the guard before it, and a desk for each of them.
 
-    System V shared memory, 2416 bytes                            System V semaphore
+    System V shared memory, 2420 bytes                            System V semaphore
     ┌───────┬────────────────────────────┬────────────────────┐   ┌───────────────┐
-    │ table │ file, holder, claim, doubt │ desk desk desk ... │   │ 1 free, 0 had │ SEM_UNDO
+    │ table │ file, holder, claim, ...   │ desk desk desk ... │   │ 1 free, 0 had │ SEM_UNDO
     └───────┴────────────────────────────┴────────────────────┘   └───────────────┘
 
 The first server makes both, the last removes them; who is first and who is last the lock of the directory says. A
@@ -26,7 +26,7 @@ import sysv_ipc
 
 from spectacles.common import log
 from spectacles.common.addresses import c_key
-from spectacles.common.errors import SpectaclesError, reason
+from spectacles.common.errors import HeldError, SpectaclesError, reason
 from spectacles.common.protocol import LIST, RESERV
 from spectacles.common.segment import create_segment, foreign, remove_segment
 from spectacles.common.spectacle import MAX_SPECTACLE, TABLE_SIZE
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from spectacles.common.protocol import Request
 
 # Offsets in bytes. All numbers are aligned ints of this machine, so that a kill leaves the old one or the new one.
-FILE, HOLDER, CLAIM, DOUBTFUL, MARK, DESKS = TABLE_SIZE, 728, 732, 736, 748, 752
+FILE, HOLDER, CLAIM, DOUBTFUL, MARK, NAMESPACE, DESKS = TABLE_SIZE, 728, 732, 736, 748, 752, 756
 MOST = 32  # servers at a time, and dead ones that are remembered
 DESK_INTS = 13  # PID, STARTED, CLEARED and two hands
 SIZE = DESKS + MOST * DESK_INTS * 4
@@ -252,8 +252,9 @@ class House:
         server.claim("sem-key", hex(key))
         with contextlib.ExitStack() as undo:
             self._memory = create_segment(key, mode, SIZE, keep=True) if self.first else _attach(key)
-            undo.callback(self._let_go_of_memory)
             self._cut_up()
+            undo.callback(self._let_go_of_memory)
+            self._refuse_other_namespaces()
             if self.first:
                 _create_semaphore(key, mode)
             self.guard = Guard(key, self._ints[HOLDER // 4 : HOLDER // 4 + 1], self.hand)
@@ -356,6 +357,16 @@ class House:
             Desk(self._ints[at : at + DESK_INTS], number)
             for number, at in enumerate(range(start, start + MOST * DESK_INTS, DESK_INTS))
         ]
+
+    def _refuse_other_namespaces(self) -> None:
+        namespace = os.stat("/proc/self/ns/pid").st_ino & 0x7FFFFFFF
+        if self.first:
+            self._ints[NAMESPACE // 4] = namespace
+        elif self._ints[NAMESPACE // 4] != namespace:
+            raise HeldError(
+                f"{self.directory.path} : les serveurs qui y travaillent sont dans un autre conteneur, où les PID ne"
+                " sont pas ceux d'ici ; choisissez un autre --dir"
+            )
 
     @property
     def claim(self) -> int:

@@ -289,3 +289,17 @@ def test_a_dead_server_of_another_container(
     assert "reprise" in second.outer.output
     all_answered(waiting, 1)
     assert second.stop() == 0
+
+
+def test_several_servers_are_in_one_container(server: helpers.Servers, directory: Path) -> None:
+    """A server elsewhere would take those here for dead, and their clients' requests for its legacy: it is refused.
+
+    (With the namespace not compared, it serves.)
+    """
+    house = helpers.House(server, directory)
+    house.open()
+    command = helpers.server_command("x1_sessions", "--dir", str(directory), *house.names)
+    done = helpers.run([*AS_FIRST, *command])
+    assert done.returncode == 3, done
+    helpers.one_line(done)
+    house.close()

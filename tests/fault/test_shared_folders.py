@@ -139,3 +139,12 @@ def test_a_name_that_cannot_be_replaced(directory: Path, refusing: Path, number:
     assert str(directory / storage.FILE_NAME) in helpers.one_line(done)
     assert (directory / storage.FILE_NAME).read_bytes() == changed
     assert [path.name for path in directory.iterdir()] == [storage.FILE_NAME]
+
+
+def test_several_servers_need_a_lock(directory: Path, refusing: Path) -> None:
+    """Nothing else tells the first from the last: one line, and nothing is left. (Before, the number of the error.)"""
+    command = helpers.server_command("x1_sessions", "--dir", str(directory), *helpers.fresh_names("x1_sessions"))
+    done = helpers.run(command, env=env(refusing, "flock", errno.ENOSYS))
+    assert done.returncode == 1, done
+    assert "pas de verrou sur ce système de fichiers" in helpers.one_line(done)
+    assert [path.name for path in directory.iterdir()] in ([], ["server.lock"])
