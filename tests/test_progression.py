@@ -24,7 +24,9 @@ SHAPES = {
     "q3_threads": ["answer", "work", "main"],
     "q4_thread_per_request": ["answer", "handle", "work", "main"],
     "q5_sockets": ["answer", "handle", "work", "main"],
+    "x1_sessions": ["answer", "work", "main"],
 }
+ALL = (*progression.QUESTIONS, *progression.FURTHER)
 
 
 def test_the_page_is_what_the_code_says() -> None:
@@ -42,11 +44,24 @@ def test_the_check_finds_a_stale_page(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not stale.exists()
 
 
-@pytest.mark.parametrize(("before", "after"), progression.STEPS[1:])
+@pytest.mark.parametrize(
+    ("before", "after"), [*progression.STEPS[1:], *((known, new) for new, known in progression.FURTHER.items())]
+)
 def test_few_lines_change_between_neighbours(before: str, after: str) -> None:
     """Seen to fail: with a bound of 9."""
     gone, come = progression.changed_lines(before, after)
     assert 0 < max(gone, come) <= MOST_CHANGED
+
+
+@pytest.mark.parametrize("further", progression.FURTHER)
+def test_the_page_of_what_goes_further(further: str) -> None:
+    """Its drawing and its diff stand there as the servers have them. (Seen to fail: with a word changed in either.)"""
+    page = (progression.ROOT / "docs" / "further.md").read_text(encoding="utf-8")
+    for lines in (
+        progression.shown("drawing", further),
+        progression.shown("diff", progression.FURTHER[further], further),
+    ):
+        assert "\n".join(lines) in page, "\n".join(lines)
 
 
 def test_changed_lines_are_counted_as_the_page_says() -> None:
@@ -60,7 +75,7 @@ def test_changed_lines_are_counted_as_the_page_says() -> None:
     assert progression.changed(after, before) == (2, 1)
 
 
-@pytest.mark.parametrize("question", progression.QUESTIONS)
+@pytest.mark.parametrize("question", ALL)
 def test_every_server_has_the_same_shape(question: str) -> None:
     """Seen to fail: with answer() and work() swapped, with a docstring without `Reply:`, and with 40 more lines."""
     source = progression.server_path(question).read_text(encoding="utf-8")
@@ -72,11 +87,11 @@ def test_every_server_has_the_same_shape(question: str) -> None:
     for name in ("Channel", "Table", "Lock", "Reply"):
         assert re.search(rf"^{name}: |\. {name}: ", text, re.MULTILINE), name
     if question != progression.QUESTIONS[0]:
-        number = progression.QUESTIONS.index(question)
+        number = progression.FURTHER.get(question, "")[1:2] or progression.QUESTIONS.index(question)
         assert f"\nSince question {number}: " in text
 
 
-@pytest.mark.parametrize("question", progression.QUESTIONS)
+@pytest.mark.parametrize("question", ALL)
 def test_the_drawings_are_aligned(question: str) -> None:
     """Seen to fail: with one space more in one line of a drawing."""
     lines = progression.drawing(question)

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import struct
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -520,3 +521,33 @@ def test_the_log_says_who(house: House) -> None:
         re.split(r" +", line)[3] for line in lines_of(house.directory / "logs" / f"{X1}.log") if "CONSULTATION" in line
     }
     assert found == {str(guichet.pid) for guichet in house.alive_once}
+
+
+# The command line
+
+
+def test_by_its_short_name(house: House) -> None:
+    """`spectacles server x1` and `client x1`, and in `compare` beside a question; by themselves these stay the five."""
+    spectacles = [sys.executable, "-m", "spectacles"]
+    with helpers.background([*spectacles, "server", "x1", "--dir", str(house.directory), *house.names]) as guichet:
+        assert guichet.stdout
+        helpers.read_until(guichet.stdout.fileno(), "Serveur UP (x1_sessions")
+        options = ["--dir", str(house.directory), *house.names[:2]]
+        assert helpers.run([*spectacles, "client", "x1", *options, "reserve", "0", "1"]).returncode == 0
+        assert helpers.run([*spectacles, "client", "X1_sessions", *options, "reserve", "0", "500"]).returncode == 1
+        guichet.terminate()
+        assert guichet.wait(helpers.DEADLINE) == 0
+    for typed in ("x", "x9", "1x", "qx1"):
+        assert helpers.run([*spectacles, "server", typed, "--help"]).returncode == 2, typed
+    short = ["--duration", "0.2", "--clients", "2", "--c"]
+    done = helpers.run([*spectacles, "compare", "2", "x1", *short], cwd=house.directory, timeout=60)
+    assert done.returncode == 0, done
+    assert re.search(r"x1\w* +JUSTE +exacte", done.stdout)
+
+
+def test_it_starts_light() -> None:
+    """Neither posix_ipc, which has no semaphore for it, nor what takes time to import."""
+    program = "import sys, spectacles.x1_sessions.server\nprint(*sys.modules)"
+    loaded = set(helpers.run([sys.executable, "-c", program]).stdout.split())
+    assert "sysv_ipc" in loaded
+    assert loaded & {"posix_ipc", "typing", "dataclasses", "ctypes", "json", "pathlib", "subprocess"} == set()

@@ -24,6 +24,7 @@ PAGE = ROOT / "docs" / "progression.md"
 TEMPLATE = Path(__file__).resolve().with_name("progression.md.in")
 QUESTIONS = ("q1_pipes", "q2_msq", "q3_threads", "q4_thread_per_request", "q5_sockets")
 STEPS = tuple(itertools.pairwise(QUESTIONS))
+FURTHER = {"x1_sessions": "q2_msq"}  # what goes further than a question, and which; shown in docs/further.md
 
 
 def server_path(question: str) -> Path:
@@ -99,11 +100,12 @@ def page() -> str:
     lines: list[str] = []
     for line in TEMPLATE.read_text(encoding="utf-8").splitlines():
         marker = re.fullmatch(r"\{\{(.*)\}\}", line)
-        lines += _expand(*marker[1].split()) if marker else [line]
+        lines += shown(*marker[1].split()) if marker else [line]
     return "\n".join(lines) + "\n"
 
 
-def _expand(what: str, *questions: str) -> list[str]:
+def shown(what: str, *questions: str) -> list[str]:
+    """Return what stands for a marker: the lines of the `table`, of a `drawing`, of a `diff`. Raises ValueError."""
     if what == "table":
         rows = ["| from | to | lines that go | lines that come | changed |", "|---|---|--:|--:|--:|"]
         for before, after in STEPS:

@@ -1,11 +1,11 @@
 """Further than question 2, server: several of them on one queue, each client with one of them.
 
-    clients ── type 1, 2 ──► ┌───────┐ ─► server A, thread: accueil ────┐ guard ┌───────────────┐
-            ── type A ─────► │ queue │ ─►           thread: séances ────┤       │ table in      │
-                             │       │ ─►           thread: successions ┼─────► │ shared memory │
-            ── type 1, 2, B ►│       │ ─► server B, the same threads ───┤       └───────────────┘
-            ◄─ type PID ──── └───────┘ ◄─ whoever has taken it          │
-                                                                        └─ accepted ──► spectacles.dat
+    clients ── type 1, 2 ──► ┌───────┐ ─► server A, thread accueil ───┐ guard ┌───────────────┐
+            ── type A ─────► │ queue │ ─►           thread séances ───┤       │ table in      │
+                             │       │ ─►       thread successions ───┼─────► │ shared memory │
+            ── type 1, 2, B ►│       │ ─► server B, the same three ───┤       └───────────────┘
+            ◄─ type PID ──── └───────┘ ◄─ whoever has taken it        │
+                                                                      └─ accepted ──► spectacles.dat
                                           main thread: signals, replies to dead clients
 
 Channel: question 2's queue. A first request, by its type, goes to whichever server is free; the
