@@ -16,7 +16,7 @@ FURTHER = ("x1_sessions", "x2_basket")  # what the original only thinks about
 
 COMMANDS = {  # in the order in which people come to use them
     "demo": ("spectacles.lab.demo", "fait tourner chaque question avec de vrais clients, puis compte les places"),
-    "server": ("", "Q [options] : le serveur de la question Q (1 à 5, ou q1_pipes...), ou d'une suite (x1...)"),
+    "server": ("", "Q [options] : le serveur de la question Q (1 à 5, q1_pipes..., ou x1)"),
     "client": ("", "Q [options] : son client"),
     "table": ("spectacles.admin.table", "montre ou change spectacles.dat : show, reset, set, import"),
     "clean": ("spectacles.admin.clean", "retire ce que des serveurs morts ont laissé"),

@@ -18,6 +18,7 @@ import sysv_ipc
 
 from spectacles.common.protocol import LIST, LIST_REPLY, NEEDED, RESERV, RESERV_REPLY
 from spectacles.lab.programs.process import ServerProcess
+from spectacles.q2_msq.takeover import MSGRCV
 from spectacles.x1_sessions.house import DESK_INTS, DESKS, FIRST_HAND, HAND_INTS, HOLDER, LEFT, SIZE
 from tests import helpers
 from tests.fault.conftest import Shim, shim, shim_library  # noqa: F401
@@ -127,7 +128,7 @@ def waiting(guichet: ServerProcess, house: House) -> int:
     count = 0
     for task in Path(f"/proc/{guichet.pid}/task").iterdir():
         with contextlib.suppress(OSError):
-            count += "msgrcv" in (task / "wchan").read_text() or (task / "syscall").read_text().startswith("70 ")
+            count += (task / "syscall").read_text().split()[0] == MSGRCV.get(os.uname().machine)
     return count
 
 

@@ -35,7 +35,10 @@ def server_of(path: str) -> dict[str, str]:
     """
     fd = os.open(os.path.join(path, LOCK_NAME), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # shared, it could be had beside servers that share it
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        record = _read(fd)
+        if process_runs(_pid_in(record)):  # a server's that shares it, perhaps
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return {}  # nobody's: a dead server's
     except BlockingIOError:
         return _read(fd)
@@ -120,12 +123,13 @@ class LockFile:
     def is_last(self) -> bool:
         """Say whether nobody else shares the lock, at the end: if somebody does, it is given up by this."""
         if self._last is None:
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._last = False
-            else:
-                self._last = True
+            self._last = False
+            for _ in range(SURE):  # who only looks (server_of) has it for an instant
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self._last = True
+                    break
+                time.sleep(RETRY / SURE)
         return self._last
 
     def release(self) -> None:
