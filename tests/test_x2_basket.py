@@ -751,7 +751,7 @@ def test_its_page_shows_the_code() -> None:
     gone, come = progression.changed_lines("q5_sockets", X2)
     assert f"{gone} go, {come} come" in page
     assert max(gone, come) <= 25
-    for block in (["```text", *progression.drawing(X2), "```"], progression._expand("diff", "q5_sockets", X2)):
+    for block in (["```text", *progression.drawing(X2), "```"], progression.shown("diff", "q5_sockets", X2)):
         assert "\n".join(block) in page, "\n".join(block)
     assert progression.functions(X2) == progression.functions("q5_sockets")
 
