@@ -12,7 +12,7 @@ from spectacles.common.lifecycle import command, program
 from spectacles.common.text import printable
 
 QUESTIONS = ("q1_pipes", "q2_msq", "q3_threads", "q4_thread_per_request", "q5_sockets")
-FURTHER = ("x1_sessions", "x2_basket")  # what the original only thinks about
+FURTHER = ("x1_sessions", "x2_basket", "x3_cluster")  # what the original only thinks about
 
 COMMANDS = {  # in the order in which people come to use them
     "demo": ("spectacles.lab.demo", "fait tourner chaque question avec de vrais clients, puis compte les places"),

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from spectacles.common import addresses
 from spectacles.common.spectacle import Spectacle, unpack_table
-from spectacles.lab.programs.process import QUESTIONS, ServerProcess, children
+from spectacles.lab.programs.process import QUESTIONS, TCP, ServerProcess, children
 
 ROOT = Path(__file__).resolve().parent.parent
 FORKING = ("q1_pipes", "q2_msq")  # a parent, two children, shared memory, a named semaphore
@@ -63,8 +63,8 @@ def fresh_semaphore() -> str:
 
 
 def fresh_names(question: str) -> list[str]:
-    """Return --key, --shm-key and --sem-name with fresh values; [] for question 5, which has no such objects."""
-    if question == "q5_sockets":
+    """Return --key, --shm-key and --sem-name with fresh values; [] for those of TCP, which have no such objects."""
+    if question in TCP:
         return []
     return ["--key", hex(fresh_key()), "--shm-key", hex(fresh_key()), "--sem-name", fresh_semaphore()]
 

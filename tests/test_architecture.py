@@ -23,6 +23,7 @@ ALLOWED = {
     "q5_sockets": {"common", "q5_sockets"},
     "x1_sessions": {"common", "q2_msq", "x1_sessions"},
     "x2_basket": {"common", "q5_sockets", "x2_basket"},
+    "x3_cluster": {"common", "q5_sockets", "x3_cluster"},
     "admin": {"common", *QUESTIONS, *FURTHER, "admin"},
     "lab": {"common", *QUESTIONS, *FURTHER, "lab"},
     "__main__": {"common", *QUESTIONS, *FURTHER, *COMMANDS},

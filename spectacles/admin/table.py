@@ -1,4 +1,4 @@
-"""`spectacles table`: look at and change spectacles.dat while no server works on it."""
+"""`spectacles table`: show and change spectacles.dat while no server works on it, a table in etcd at any time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from spectacles.common.lifecycle import program
 from spectacles.common.spectacle import INT_MAX, MAX_SPECTACLE, RECORD, RECORD_SIZE, unpack_table
 from spectacles.q1_pipes.channel import has_server
 from spectacles.q2_msq.takeover import live_user
+from spectacles.x3_cluster.node import FOLDER, add_etcd, cluster_of
+from spectacles.x3_cluster.table import open_table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
+
+    from spectacles.x3_cluster.etcd import Cluster
 
 FIELDS = ("id", "nom", "date", "places")
 
@@ -25,13 +29,16 @@ def _parser() -> cli.Parser:
     command = invocation.name("spectacles table")
     parser = cli.Parser(
         prog=command,
-        description="Montre et change la table des spectacles. Refuse tant qu'un serveur travaille sur le répertoire.",
+        description="Montre et change la table des spectacles. Refuse tant qu'un serveur travaille sur le répertoire,"
+        " sauf une table dans etcd (x3), qui se change sous les serveurs.",
         epilog=f"exemples : {command} show\n"
         f"           {command} set 0 --places 200 --dir /tmp/guichet\n"
         f"           {command} import saison.csv\n"
+        f"           {command} show --etcd 10.0.0.1:2379\n"
         "code de sortie : 0 fait, 1 fichier impossible, 2 usage, 3 un serveur y travaille.",
     )
     cli.add_directory(parser)
+    add_etcd(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="commande", title="commandes\u00a0")
     show = commands.add_parser("show", help="montre la table")
     commands.add_parser("reset", help="la recrée depuis le catalogue")
@@ -56,8 +63,12 @@ def main(argv: list[str] | None = None) -> None:
     if options.command == "import" and not os.path.isfile(options.file):
         there = os.path.exists(options.file)
         raise UsageError(f"{options.file} : {'pas un fichier ordinaire' if there else 'aucun fichier de ce nom'}")
-    if options.command == "show" and not os.path.isdir(options.dir):
+    if options.command == "show" and not options.etcd and not os.path.isdir(options.dir):
         raise SpectaclesError(f"{options.dir} : aucun répertoire de ce nom")
+    cluster = cluster_of(options)
+    if cluster is not None or os.path.isdir(os.path.join(options.dir, FOLDER)):
+        _in_etcd(options, cluster)
+        return
     with RunDirectory(options.dir) as directory:
         if options.command != "show" and (who := _foreign_server(directory)):
             raise HeldError(f"{options.dir} : {who} ; arrêtez-le d'abord")
@@ -82,6 +93,30 @@ def main(argv: list[str] | None = None) -> None:
                 print(f"Écrit ; reste à réparer, {problem}")
         finally:
             store.close()
+
+
+def _in_etcd(options: Namespace, cluster: Cluster | None) -> None:
+    """Do the same with a table in etcd. Every change is one transaction, whatever servers do meanwhile."""
+    with open_table(options.dir, cluster, options.etcd_prefix) as shared:
+        if options.command == "show":
+            table = shared.snapshot()
+            _show(table, as_json=options.json)
+        else:
+            remarks: list[str] = []
+            if options.command == "set":
+                where = slice(options.slot * RECORD_SIZE, (options.slot + 1) * RECORD_SIZE)
+                table = shared.rewrite(lambda old: old[: where.start] + _changed(old, options) + old[where.stop :])
+            else:
+                source = options.file if options.command == "import" else catalogue.default_path(options.dir)
+                new = catalogue.load(source, remarks)
+                table = shared.rewrite(lambda old: new)
+            print(*remarks, sep="\n", end="\n" * bool(remarks))
+            _show(table, as_json=False)
+            print(f"etcd, {shared.where} : écrit")
+    if problem := storage.check_table(table):
+        raise SpectaclesError(
+            f"etcd, {shared.where} : {problem} ; « {invocation.command()} table set » répare une case"
+        )
 
 
 def _create(directory_fd: int, path: str, table: bytes) -> list[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
+DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
 DEFAULT_TIMEOUT = 5.0
 MAX_DIGITS = 100
@@ -204,6 +205,7 @@ _USED_BY_SERVER = {
     "q4_thread_per_request": ("--key",),
     "q5_sockets": (),
     "x1_sessions": ("--key", "--shm-key"),
+    "x3_cluster": (),
 }
 _USED_BY_CLIENT = {"q2_msq": ("--key",), "x1_sessions": ("--key",)}
 
@@ -233,10 +235,10 @@ def _parser(command: str, summary: str, epilog: str) -> Parser:
     return parser
 
 
-def server_parser(module: str, summary: str, *, queue: bool = True) -> Parser:
+def server_parser(module: str, summary: str, *, queue: bool = True, file: bool = True) -> Parser:
     """Return the parser of the server `module`; a question adds its own options to it.
 
-    queue: whether it has objects in the kernel that a key or a name leads to.
+    queue: whether it has objects in the kernel that a key or a name leads to. file: whether it keeps spectacles.dat.
     """
     command = invocation.name(f"python -m spectacles.{module}.server")
     epilog = (
@@ -257,7 +259,9 @@ def server_parser(module: str, summary: str, *, queue: bool = True) -> Parser:
         "--no-fsync",
         dest="fsync",
         action="store_false",
-        help="acquitte sans attendre le disque : une coupure de courant peut remettre en vente des places vendues",
+        help="acquitte sans attendre le disque : une coupure de courant peut remettre en vente des places vendues"
+        if file
+        else argparse.SUPPRESS,
     )
     return parser
 
@@ -314,9 +318,12 @@ def add_baskets(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_connection(parser: argparse.ArgumentParser) -> None:
-    """Add where the client of question 5 connects, and how."""
-    add_host_port(parser)
+def add_connection(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add where the client of question 5 connects, and how. several: --host may be repeated, and be HOST:PORT."""
+    if several:
+        text = "nom, IPv4 ou IPv6, avec :PORT s'il en faut un autre ; répétable : le suivant sert quand l'un se tait"
+        parser.add_argument("--host", action="append", dest="hosts", metavar="HÔTE", help=text)
+    add_host_port(parser, host=not several)
     tls = parser.add_argument_group(f"TLS 1.3 (voir « {invocation.command()} certs »)\u00a0")
     tls.add_argument("--tls", action="store_true", help="chiffre la connexion et vérifie le nom du serveur")
     tls.add_argument("--ca", metavar="PEM", help="autorité qui a signé le serveur (défaut : celles du système)")
@@ -329,9 +336,11 @@ def _pem(text: str) -> str | None:
     return None if parse_integer(text) is not None else text
 
 
-def add_host_port(parser: argparse.ArgumentParser) -> None:
-    """Add --host and --port."""
-    parser.add_argument("--host", default="127.0.0.1", metavar="HÔTE", help="nom, IPv4 ou IPv6 (défaut : 127.0.0.1)")
+def add_host_port(parser: argparse.ArgumentParser, *, host: bool = True) -> None:
+    """Add --host and --port, or --port alone."""
+    if host:
+        text = f"nom, IPv4 ou IPv6 (défaut : {DEFAULT_HOST})"
+        parser.add_argument("--host", default=DEFAULT_HOST, metavar="HÔTE", help=text)
     parser.add_argument(
         "--port",
         type=integer(0, 65535),

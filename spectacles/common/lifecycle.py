@@ -83,18 +83,25 @@ class Server:
     """What every server does around its work. A context manager: enter it first, leave it last.
 
     name: of the question, for the log and the lock. options: what cli.parse_server() returned. shared: with other
-    servers of that name in the same directory, each of which calls joined() when it has what they share.
+    servers of that name in the same directory, each of which calls joined() when it has what they share. file: whether
+    the table is kept in spectacles.dat; without it there is no `store`, and nothing of that name is looked at.
     Entering creates and locks the run directory, starts the log, opens (or creates) spectacles.dat as `store` and
     catches the signals. Raises SpectaclesError.
+
+    housekeeping: what else to call in every round; it may raise SpectaclesError, when the service cannot go on.
     """
 
-    def __init__(self, name: str, options: Namespace, *, shared: bool = False) -> None:
+    store: storage.Store
+
+    def __init__(self, name: str, options: Namespace, *, shared: bool = False, file: bool = True) -> None:
         self.name = name
         self.options = options
         self.directory = RunDirectory(options.dir, shared=shared)
         self._shared = shared
         self._unclaimed: list[str] = []  # names that another of those who share them has claimed
         self.stopping = False
+        self.housekeeping: list[Callable[[], None]] = []
+        self._keeps_file = file
         self._claimed: list[tuple[str, str]] = []  # what, value
         self._served = False
         self._undo = contextlib.ExitStack()
@@ -119,14 +126,15 @@ class Server:
                     log.warning("[INFO] %s", sentence)
                 if not self.directory.lock.alone:
                     self._wait_for_file()
-                elif storage.is_missing(self.directory.fd):
+                elif self._keeps_file and storage.is_missing(self.directory.fd):
                     _create_from_catalogue(self.directory.fd, self.directory.path, self.options.mode)
                     log.info("[INFO] %s créé depuis le catalogue", storage.FILE_NAME)
             except OSError as error:
                 raise SpectaclesError(f"{self.directory.path} : {reason(error)}") from error
-            path = os.path.join(self.directory.path, storage.FILE_NAME)
-            self.store = storage.Store(self.directory.fd, path, fsync=self.options.fsync)
-            self._undo.callback(self.store.close)
+            if self._keeps_file:
+                path = os.path.join(self.directory.path, storage.FILE_NAME)
+                self.store = storage.Store(self.directory.fd, path, fsync=self.options.fsync)
+                self._undo.callback(self.store.close)
             self._undo = self._undo.pop_all()
         return self
 
@@ -205,12 +213,17 @@ class Server:
             if holder := bind(name):  # who had claimed it has ended
                 self._undo.callback(holder.close)
                 self._unclaimed.remove(name)
-        if self.store.table is not None:
-            self.store.table.tend()
+        if (table := self._table()) is not None:
+            table.tend()
+        for look in self.housekeeping:
+            look()
+
+    def _table(self) -> storage.Table | None:
+        return self.store.table if self._keeps_file else None
 
     def _finish(self) -> None:
         """Make sure, nobody being left to change it, that what was acknowledged is in a file that will be found."""
-        table = self.store.table
+        table = self._table()
         if table is None:
             return
         table.settle()

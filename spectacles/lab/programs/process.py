@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 QUESTIONS = ("q1_pipes", "q2_msq", "q3_threads", "q4_thread_per_request", "q5_sockets")
-FURTHER = ("x1_sessions", "x2_basket")  # beside the five, of the same kind
-TCP = ("q5_sockets", "x2_basket")  # found by a port
+FURTHER = ("x1_sessions", "x2_basket", "x3_cluster")  # beside the five, of the same kind
+TCP = ("q5_sockets", "x2_basket", "x3_cluster")  # found by a port
 READY = "Serveur UP"
 # The environment of clients whose output is read here, whatever the locale.
 UTF8 = {**os.environ, "PYTHONIOENCODING": "utf-8"}
@@ -37,9 +37,9 @@ class ServerError(Exception):
 class ServerProcess:
     """A server in a process of its own. A context manager that stops it, by force in the end.
 
-    question: of QUESTIONS or FURTHER. directory: the run directory. options: of the server's command line; question 5
-    gets `--port 0` unless they name a port. command: what to run instead of the Python server (a C one). echo: called
-    with every line that the server prints, in a thread.
+    question: of QUESTIONS or FURTHER. directory: the run directory. options: of the server's command line; those of
+    TCP get `--port 0` unless they name a port. command: what to run instead of the Python server (a C one). echo:
+    called with every line that the server prints, in a thread.
     """
 
     def __init__(
