@@ -20,23 +20,31 @@ PLENTY = 1_000_000  # seats that no campaign sells out
 
 
 class Clients:
-    """Real clients in processes of their own: see client_loop. close() ends them all."""
+    """Real clients in processes of their own: see client_loop. close() ends them all.
 
-    def __init__(self, directory: Path) -> None:
+    prefix: what to put before their command, to run them elsewhere.
+    """
+
+    def __init__(self, directory: Path, prefix: Sequence[str] = ()) -> None:
         self._directory = directory
+        self._prefix = prefix
         self._running: list[subprocess.Popen[bytes]] = []
         self._orders: dict[int, Order] = {}
         self.logs: list[str] = []
 
     def start(self, server: ServerProcess, seed: int, **what: object) -> subprocess.Popen[bytes]:
         """Start a client of `server`; `what`: fields of Order."""
+        return self.start_with(server.question, server.client_options(), seed, **what)
+
+    def start_with(self, question: str, options: list[str], seed: int, **what: object) -> subprocess.Popen[bytes]:
+        """Start a client of `question` with `options`; `what`: fields of Order."""
         log = str(self._directory / f"client{len(self.logs)}.log")
-        order = Order(server.question, server.client_options(), log, seed, **what)  # type: ignore[arg-type]
+        order = Order(question, options, log, seed, **what)  # type: ignore[arg-type]
         self.logs.append(log)
         return self._start(order)
 
     def _start(self, order: Order) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(order.command(), start_new_session=True)
+        process = subprocess.Popen([*self._prefix, *order.command()], start_new_session=True)
         self._running.append(process)
         self._orders[process.pid] = order
         return process

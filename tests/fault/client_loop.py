@@ -21,6 +21,7 @@ from typing import Any
 
 from spectacles.common.errors import NoServerError
 from spectacles.lab.judge.linearizability import Operation, split_list
+from spectacles.lab.programs.process import TCP
 
 
 class NotAskedError(NoServerError):
@@ -93,7 +94,13 @@ class Python:
 
         question = self._order.question
         arguments = [*self._order.options, "--timeout", str(self._order.timeout), "list"]
-        parser = cli.client_parser(question, "", queue=question != "q5_sockets")
+        parser = cli.client_parser(question, "", queue=question not in TCP)
+        if question == "x3_cluster":
+            from spectacles.x3_cluster.client import Session as OfSeveral
+
+            cli.add_connection(parser, several=True)
+            self._channel = self._session = OfSeveral(cli.parse_client(parser, arguments))
+            return
         if question == "q5_sockets":
             from spectacles.q5_sockets.channel import ClientConnection
             from spectacles.q5_sockets.client import Session as Connected
