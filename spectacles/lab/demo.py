@@ -20,14 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectacles.common import cli, invocation, storage
+from spectacles.common import cli, invocation
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_REFUSED
 from spectacles.common.lifecycle import program
 from spectacles.common.spectacle import unpack_table
 from spectacles.lab.display import terminal
-from spectacles.lab.judge.accounts import add_up, seats_in_file
+from spectacles.lab.judge.accounts import add_up, kept_table, seats_in_file
 from spectacles.lab.kernel.processes import thread_count
 from spectacles.lab.programs.process import FURTHER, QUESTIONS, UTF8, ServerError, ServerProcess
+from spectacles.x3_cluster.node import etcd_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,10 +47,11 @@ TITLES = {
     "q5_sockets": "TCP, un thread par connexion",
     "x1_sessions": "une file de messages, trois serveurs",
     "x2_basket": "et pour aller plus loin : un panier par connexion",
+    "x3_cluster": "et pour aller plus loin : la table dans etcd, des serveurs sur plusieurs machines",
 }
 SERVERS = {"x1_sessions": 3}  # instead of one
 # Threads that come and go too fast to be counted from outside: said in the table, not counted.
-SHORT_LIVED = {"q4_thread_per_request": " + n", "q5_sockets": " + n", "x2_basket": " + n"}
+SHORT_LIVED = dict.fromkeys(("q4_thread_per_request", *TCP), " + n")
 # --step: what to look at, said before it is to be seen.
 LOOK = {
     "q1_pipes": "Un seul client : le journal ne dit que « tube », car un tube ne sait pas qui y écrit, et une réponse"
@@ -67,6 +69,8 @@ LOOK = {
     " garde le menu ouvert, lui, reste avec le serveur qui lui a répondu.",
     "x2_basket": "Le serveur se souvient : chacun met des places au panier, puis confirme, tout ou rien. Qui arrive"
     " trop tard est refusé, et ce qu'il tenait déjà est rendu dès qu'il s'en va : le journal dit combien.",
+    "x3_cluster": "Deux processus : le serveur, et etcd, qui garde la table. Le serveur n'a rien qu'il perdrait en"
+    " mourant : d'autres, ailleurs, vendraient les mêmes places. Qui vend écrit à condition que rien n'ait changé.",
 }
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
 _DATE_AND_LEVEL = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ +")
@@ -257,7 +261,7 @@ def _noting(result: Result) -> Iterator[None]:
 
 
 def _file(directory: str) -> list[tuple[int, Spectacle]]:
-    return unpack_table((Path(directory) / storage.FILE_NAME).read_bytes())
+    return unpack_table(kept_table(Path(directory)))
 
 
 def _stop(server: ServerProcess, lines: queue.SimpleQueue[tuple[str, str]], screen: Console, result: Result) -> None:
@@ -323,6 +327,14 @@ def table_of(results: list[Result]) -> object:
     return table
 
 
+def whatever_runs_here(screen: Console) -> list[str]:
+    """Return all there is to show, and say what this machine lacks the program for."""
+    if etcd_program() is None:
+        screen.print("x3_cluster est laissée de côté : etcd n'est pas installé (apt install etcd-server)", style="dim")
+        return [question for question in (*QUESTIONS, *FURTHER) if question != "x3_cluster"]
+    return [*QUESTIONS, *FURTHER]
+
+
 @program
 def main(argv: list[str] | None = None) -> int:
     """Run the demonstration: 0 when every sum is right, 1 otherwise."""
@@ -340,15 +352,17 @@ def main(argv: list[str] | None = None) -> int:
     screen = terminal.console()
     results = []
     with terminal.Interrupts() as interrupts:
-        for question in options.questions or (*QUESTIONS, *FURTHER):
+        for question in options.questions or whatever_runs_here(screen):
             screen.rule(f"[bold]{question}[/bold] : {TITLES[question]}", align="left")
             if options.step:
                 wait_for_a_key(question, screen)
             results.append(run_question(question, screen, interrupts))
     screen.print()
     screen.print(table_of(results))
-    screen.print("somme : départ = vendues + reste, dans la réponse du serveur et dans spectacles.dat", style="dim")
-    screen.print("n : un thread par requête (q4), par connexion (q5, x2), le temps qu'elle dure", style="dim")
+    screen.print(
+        "somme : départ = vendues + reste, dans la réponse du serveur et là où la table est gardée", style="dim"
+    )
+    screen.print("n : un thread par requête (q4), par connexion (q5, x2, x3), le temps qu'elle dure", style="dim")
     for result in results:
         for problem in result.problems:
             said = terminal.harmless(problem)

@@ -49,6 +49,7 @@ from spectacles.lab.compare.workload import (
     Request,
     Workload,
 )
+from spectacles.lab.programs.process import TCP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,7 +203,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one client process, see the module. Returns 0; what went wrong is in the notes."""
     task = json.loads(sys.stdin.readline())
     work = Workload(**task["work"] | {"shows": tuple(task["work"]["shows"])})
-    openers = {"q1_pipes": _pipes, "q5_sockets": _connection, "x1_sessions": _sessions, "x2_basket": _connection}
+    openers = {"q1_pipes": _pipes, "x1_sessions": _sessions, **dict.fromkeys(TCP, _connection)}
     opener = openers.get(task["question"], _queue)
     channel, consult, reserve = opener(Namespace(**task["options"]))
     with channel:
