@@ -8,16 +8,19 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from spectacles.common import cli
-from spectacles.lab.bench import parts
+from spectacles.common.errors import UsageError
+from spectacles.lab.bench import cluster, parts
 from spectacles.lab.bench.measuring import KINDS, Bench, Row, compare, start_up
 from spectacles.lab.display import terminal
 from spectacles.lab.display.files import refuse_unwritable, write_whole
 from spectacles.lab.display.french import number
 from spectacles.lab.kernel.machine import machine as this_machine
 from spectacles.lab.programs import reference
-from spectacles.lab.programs.process import QUESTIONS
+from spectacles.lab.programs.process import FURTHER, QUESTIONS
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from rich.console import Console
 
     from spectacles.lab.kernel.processes import Memory
@@ -46,7 +49,7 @@ def bench(argv: list[str] | None) -> int:
     parser = cli.Parser(
         prog="python -m spectacles.lab.bench",
         description="Compare chaque serveur à la référence en C, à une boucle Python nue et à BaseManager.",
-        epilog="exemple : make bench ARGS='3 --only list --clients 1'",
+        epilog="exemples : make bench ARGS='3 --only list --clients 1' ; make bench ARGS=x3 (etcd)",
     )
     terminal.add_questions(parser)
     parser.add_argument(
@@ -63,6 +66,8 @@ def bench(argv: list[str] | None) -> int:
     parser.add_argument("--json", metavar="FICHIER", help="écrit aussi les chiffres ici")
     options = parser.parse_args(argv)
     refuse_unwritable(options.json)
+    if set(options.questions) & set(FURTHER):
+        return _bench_cluster(options)
     kinds = options.only or list(KINDS)
     questions = options.questions or list(QUESTIONS)
     screen = terminal.console()
@@ -97,6 +102,32 @@ def bench(argv: list[str] | None) -> int:
     if options.json is not None:
         document = {"machine": machine, "rows": [asdict(r) for r in rows], "start": starts, "parts": costs}
         write_whole(options.json, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+    return 0
+
+
+def _bench_cluster(options: Namespace) -> int:
+    """Measure x3, which has no server in C to be compared with: see cluster."""
+    if set(options.questions) != {"x3_cluster"} or options.only:
+        raise UsageError("x3 se mesure seule et toute entière ; les autres suites, par « spectacles compare »")
+    screen = terminal.console()
+    machine = this_machine(tempfile.gettempdir())
+    with tempfile.TemporaryDirectory(prefix="spectacles-c-") as programs, terminal.Interrupts() as interrupts:
+        said = ", ".join(f"{name} {value}" for name, value in machine.items() if value)
+        screen.print(said, soft_wrap=True, markup=False)
+        client = reference.build(programs, ["q5_sockets"]) / reference.CLIENTS["q5_sockets"]
+        found = cluster.measure(
+            client,
+            options.seconds,
+            options.rounds,
+            interrupts,
+            lambda row: screen.print(cluster.line(row), soft_wrap=True, markup=False),
+        )
+    memory = " + ".join(f"{rss / 1024:.1f}" for rss in found.nodes)
+    screen.print(f"VmRSS d'etcd {memory} Mo, d'un serveur {found.server / 1024:.1f} Mo".replace(".", ","), markup=False)
+    if options.json is not None:
+        write_whole(
+            options.json, json.dumps({"machine": machine, **asdict(found)}, ensure_ascii=False, indent=1) + "\n"
+        )
     return 0
 
 
