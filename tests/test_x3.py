@@ -311,6 +311,41 @@ def test_a_change_given_up_does_not_come_after_the_next(cluster: Cluster, monkey
 
 
 @needs_etcd
+def test_nothing_is_sold_to_those_who_have_given_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No etcd for a while: who has waited behind others does not wait as long once more.
+
+    (Seen to fail: with the time counted from one's own turn, the second gets a seat when its client has left.)
+    """
+    monkeypatch.setattr(cluster_table, "PATIENCE", 0.5)
+    with ClusterTable(cluster) as table:
+        table.create(lambda: pack_table({0: Spectacle(1, "Phèdre", "2027-03-20", 10)}))
+        ask, back_at = table._writer._ask, time.monotonic() + 0.8
+
+        def away(*request: Any) -> Any:
+            if time.monotonic() > back_at:
+                return ask(*request)
+            raise UnavailableError("personne")
+
+        monkeypatch.setattr(table._writer, "_ask", away)
+        told: list[object] = []
+
+        def sell() -> None:
+            try:
+                told.append(table.reserve(0, 1))
+            except UnavailableError:
+                told.append(None)
+
+        threads = [threading.Thread(target=sell) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(helpers.DEADLINE)
+        assert told == [None, None]
+        helpers.eventually(lambda: time.monotonic() > back_at)
+        assert unpack_table(table.snapshot())[0][1].places == 10
+
+
+@needs_etcd
 def test_what_is_refused_is_refused_by_the_table_of_now(cluster: Cluster) -> None:
     """A server remembers a show as sold out; somebody has put seats back, or a show where none was.
 

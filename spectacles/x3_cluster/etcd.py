@@ -2,7 +2,7 @@
 
 etcd keeps keys on several machines, which agree on every change by majority (Raft), and counts the changes: each key
 carries the revision of its last one. Spoken to here by its HTTP gateway, JSON with keys and values in base64, with what
-the standard library has: three requests do not deserve a binding, which would bring nine packages with it.
+the standard library has: four requests do not deserve a binding, which would bring nine packages with it.
 
     PREFIX show/0 ... show/9           the records of the table, 72 bytes each, as in spectacles.dat
     PREFIX mark/IDENTITY/0 ... 9       the number of the last change of a show that one server has made
@@ -22,6 +22,7 @@ import re
 import socket
 from typing import NamedTuple
 
+from spectacles.common import log
 from spectacles.common.errors import SpectaclesError, reason
 from spectacles.common.spectacle import MAX_SPECTACLE, RECORD_SIZE
 
@@ -108,6 +109,7 @@ class Etcd:
         self._places, prefix, self._context = cluster
         self._current = 0
         self._heard = False  # of anybody, ever: until then a cut says something about how to speak
+        self._lost = False  # since then: said once
         self._connection: http.client.HTTPConnection | None = None
         self._shows = [f"{prefix}show/{slot}" for slot in range(MAX_SPECTACLE)]
         self._marks = [f"{prefix}mark/{identity}/{slot}" for slot in range(MAX_SPECTACLE)]
@@ -181,13 +183,18 @@ class Etcd:
             text = response.read()
             if response.status == http.client.OK:
                 reply = read(json.loads(text))
-                self._heard = True
+                if self._lost:
+                    log.warning("[INFO] etcd répond de nouveau, par %s", place)
+                self._heard, self._lost = True, False
                 return reply
             problem = _problem(response.status, text.decode("utf-8", "replace"))
         except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError) as error:
             problem = self._explain(error)
         self.close()
         self._current = (self._current + 1) % len(self._places)
+        if self._heard and not self._lost:
+            self._lost = True
+            log.warning("[INFO] etcd, %s : %s ; je m'adresse au membre suivant", place, problem)
         raise UnavailableError(f"etcd {place} : {problem}")
 
     def _explain(self, error: Exception) -> str:

@@ -11,8 +11,8 @@
 
 Channel: a TCP connection per client, to any of the servers; the client knows several of them.
 Table: in etcd, on the disks of the majority of its nodes; a server holds nothing that it would miss.
-Lock: none. A change is made on the condition that nobody has changed these shows since they were looked at; if
-    somebody has, it is decided anew. Those who wait in one server are decided, and written, together.
+Lock: none. A show is changed on the condition that nobody has changed it since it was looked at; if somebody has,
+    it is decided anew. Those who wait in one server are decided, and written, together.
 Reply: on the connection that the request came by; without a majority, or when nobody can tell what has become of
     a request, the connection is closed without one.
 

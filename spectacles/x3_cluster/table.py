@@ -7,6 +7,7 @@ import itertools
 import os
 import secrets
 import time
+from typing import NamedTuple
 
 from spectacles.common import log
 from spectacles.common.directory import RunDirectory
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 PATIENCE = 4.0  # seconds for a majority to be found, an election or two; clients wait for five
 PAUSE = 0.05  # seconds before a member is asked again, when one did not answer
 ENDING = 0.2  # seconds that a change under way gets at the end
+
+
+class Asked(NamedTuple):
+    """A reservation that waits. since: time.monotonic()."""
+
+    show: int
+    seats: int
+    since: float
 
 
 class ClusterTable:
@@ -50,8 +59,8 @@ class ClusterTable:
         self._writer = Etcd(cluster, identity)
         self._marks = map(str, itertools.count(1))
         self._known: list[Kept] | None = None  # as last heard of; a transaction says whether it is still so
-        self._looks: Together[None, bytes] = together(self._look)
-        self._sales: Together[tuple[int, int], int] = together(self._sell)
+        self._looks: Together[float, bytes] = together(self._look)
+        self._sales: Together[Asked, int] = together(self._sell)
 
     def __enter__(self) -> ClusterTable:
         return self
@@ -66,18 +75,18 @@ class ClusterTable:
     def snapshot(self) -> bytes:
         """Return the 720 bytes of the table as they were at one instant of this call, or, `stale`, some time ago.
 
-        Those who ask at a time share one look. Blocks, PATIENCE and a look under way. Raises UnavailableError.
+        Those who ask at a time share one look. Blocks, PATIENCE and a look. Raises UnavailableError.
         """
-        return self._looks(None)
+        return self._looks(time.monotonic())
 
     def reserve(self, show: int, seats: int) -> int:
         """Take `seats` seats of slot `show` and return what is left, or return a Refusal (-1) and change nothing.
 
         When it returns 0 or more, the majority of etcd has the reservation on its disks. Those who ask at a time share
-        one transaction. Blocks, PATIENCE and a transaction under way. Raises UnavailableError when nobody can tell what
-        has become of it, or will.
+        one transaction. Blocks, PATIENCE and a transaction. Raises UnavailableError when nobody can tell what becomes
+        of it.
         """
-        return self._sales((show, seats))
+        return self._sales(Asked(show, seats, time.monotonic()))
 
     def rewrite(self, change: Callable[[bytes], bytes]) -> bytes:
         """Replace the table by what `change` makes of it, in one transaction, whatever servers do; return it. Blocks.
@@ -107,19 +116,19 @@ class ClusterTable:
                 return _table(known), False
             return (table, True) if self._writer.replace(known, table) else None
 
-        return _patiently(attempt)
+        return _patiently(attempt, time.monotonic())
 
-    def _look(self, asked: list[None]) -> list[bytes]:
-        return [_patiently(lambda: self._reader.table(stale=self._stale))] * len(asked)
+    def _look(self, asked: list[float]) -> list[bytes]:
+        return [_patiently(lambda: self._reader.table(stale=self._stale), min(asked))] * len(asked)
 
-    def _sell(self, asked: list[tuple[int, int]]) -> list[int]:
-        """Return the answer to each (show, seats) asked. Blocks, PATIENCE and an attempt. Raises UnavailableError.
+    def _sell(self, asked: list[Asked]) -> list[int]:
+        """Return the answer to each that is asked. Blocks, PATIENCE and an attempt. Raises UnavailableError.
 
         An attempt without an answer may have been made, or may be yet. The mark of its show says so: if it is the last
         there, it was made. If it is not, it never will be once the show has changed, and the next attempt changes it,
         or finds it changed, and looks again. So one attempt at most is made, and it is known which.
         """
-        sales = [_Sale(slot, asked) for slot in sorted({show for show, _ in asked if 0 <= show < MAX_SPECTACLE})]
+        sales = [_Sale(slot, asked) for slot in sorted({one.show for one in asked if 0 <= one.show < MAX_SPECTACLE})]
         heard = False  # of the table, since these were asked
 
         def attempt() -> list[int] | None:
@@ -144,17 +153,17 @@ class ClusterTable:
                 return None
             return _answers(asked, sales)
 
-        return _patiently(attempt)
+        return _patiently(attempt, min(one.since for one in asked))
 
 
 class _Sale:
     """What is asked of one show by those who wait. over: whether the `answers` of the last decision count."""
 
-    def __init__(self, slot: int, asked: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, slot: int, asked: Sequence[Asked]) -> None:
         self.slot = slot
         self.over = False
         self.answers: list[int] = []
-        self._seats = [seats for show, seats in asked if show == slot]
+        self._seats = [one.seats for one in asked if one.show == slot]
         self._tried: dict[str, list[int]] = {}  # answers by mark
 
     def is_found(self, kept: Kept) -> bool:
@@ -182,22 +191,23 @@ class _Sale:
         return Change(kept, RECORD.pack(id_, nom, date, left), mark)
 
 
-def _answers(asked: Sequence[tuple[int, int]], sales: Sequence[_Sale]) -> list[int]:
+def _answers(asked: Sequence[Asked], sales: Sequence[_Sale]) -> list[int]:
     """Return the answers of all shows in the order in which they were asked for."""
     found = {sale.slot: iter(sale.answers) for sale in sales}
-    return [next(found[show]) if show in found else refusal(REFUSED, seats) for show, seats in asked]
+    return [next(found[one.show]) if one.show in found else refusal(REFUSED, one.seats) for one in asked]
 
 
 def _table(known: Sequence[Kept]) -> bytes:
     return b"".join(kept.record for kept in known)
 
 
-def _patiently(attempt: Callable[[], Result | None]) -> Result:
+def _patiently(attempt: Callable[[], Result | None], since: float) -> Result:
     """Return attempt(), made again as long as it is None (others were faster) or nobody answers.
 
-    Blocks, PATIENCE and an attempt. Raises UnavailableError.
+    since: when the first of those who wait asked: nothing is sold to a client that has given up long ago. Blocks,
+    PATIENCE from then on, and an attempt. Raises UnavailableError.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = since + PATIENCE
     while True:
         try:
             if (result := attempt()) is not None:
