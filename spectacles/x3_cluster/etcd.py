@@ -113,6 +113,9 @@ class Etcd:
         self._connection: http.client.HTTPConnection | None = None
         self._shows = [f"{prefix}show/{slot}" for slot in range(MAX_SPECTACLE)]
         self._marks = [f"{prefix}mark/{identity}/{slot}" for slot in range(MAX_SPECTACLE)]
+        # etcd (3.4) weighs what a transaction writes itself, not what those within it write: without this its limit of
+        # space would let everything pass, until the disk is full.
+        self._weight = _put(f"{prefix}mark/{identity}/weight", b"1")
         self._keys = list(zip(self._shows, self._marks, strict=True))
         self._all_shows = _all(f"{prefix}show/")
         self._all_marks = _all(f"{prefix}mark/{identity}/")
@@ -133,11 +136,11 @@ class Etcd:
         Returns of each what there is now, and whether it was made (or, with nothing to write, still so).
         UnavailableError leaves open which were, and which may be yet: each as long as its show stays as its basis.
         """
-        steps = [{"request_txn": self._step(slot, change)} for slot, change in changes.items()]
+        steps = [self._weight, *({"request_txn": self._step(slot, change)} for slot, change in changes.items())]
 
         def outcome(reply: dict[str, Any]) -> dict[int, tuple[Kept, bool]]:
             now = int(reply["header"]["revision"])
-            done = (one["response_txn"] for one in reply["responses"])
+            done = (one["response_txn"] for one in reply["responses"][1:])
             return {
                 slot: self._after(slot, change, one, now)
                 for (slot, change), one in zip(changes.items(), done, strict=True)
