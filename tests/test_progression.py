@@ -25,6 +25,8 @@ SHAPES = {
     "q4_thread_per_request": ["answer", "handle", "work", "main"],
     "q5_sockets": ["answer", "handle", "work", "main"],
     "x1_sessions": ["answer", "work", "main"],
+    "x2_basket": ["answer", "handle", "work", "main"],
+    "x3_cluster": ["answer", "handle", "work", "main"],
 }
 ALL = (*progression.QUESTIONS, *progression.FURTHER)
 

@@ -743,11 +743,11 @@ def test_the_command_names_it(tmp_path: Path) -> None:
 
 
 def test_its_page_shows_the_code() -> None:
-    """docs/further-x2.md has the drawing and the difference to question 5 as they are, and that is small.
+    """docs/further.md has the drawing and the difference to question 5 as they are, and that is small.
 
     (Fails with a line of either server changed.)
     """
-    page = (progression.ROOT / "docs" / "further-x2.md").read_text(encoding="utf-8")
+    page = (progression.ROOT / "docs" / "further.md").read_text(encoding="utf-8")
     gone, come = progression.changed_lines("q5_sockets", X2)
     assert f"{gone} go, {come} come" in page
     assert max(gone, come) <= 25

@@ -1,4 +1,4 @@
-"""What a confirmation costs beside a reservation, on this machine: the figures of docs/further-x2.md.
+"""What a confirmation costs beside a reservation, on this machine: the figures of docs/further.md.
 
 python -m tests.x2_cost [SECONDS of each line]
 """

@@ -24,7 +24,11 @@ PAGE = ROOT / "docs" / "progression.md"
 TEMPLATE = Path(__file__).resolve().with_name("progression.md.in")
 QUESTIONS = ("q1_pipes", "q2_msq", "q3_threads", "q4_thread_per_request", "q5_sockets")
 STEPS = tuple(itertools.pairwise(QUESTIONS))
-FURTHER = {"x1_sessions": "q2_msq"}  # what goes further than a question, and which; shown in docs/further.md
+FURTHER = {  # what goes further than a question, and which; shown in docs/further.md
+    "x1_sessions": "q2_msq",
+    "x2_basket": "q5_sockets",
+    "x3_cluster": "q5_sockets",
+}
 
 
 def server_path(question: str) -> Path:

@@ -2,7 +2,7 @@
 
 For each question a server (for x1_sessions: three) runs in a temporary directory. Several clients, each a process of
 its own for each command, consult and reserve at the same time (one at a time in question 1, which serves one). All want
-the smallest show, so that some are refused. Then the seats are counted, in the server's answer and in spectacles.dat.
+the smallest show, so that some are refused. Then the seats are counted, in the server's answer and where the table is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from spectacles.common.spectacle import unpack_table
 from spectacles.lab.display import terminal
 from spectacles.lab.judge.accounts import add_up, kept_table, seats_in_file
 from spectacles.lab.kernel.processes import thread_count
-from spectacles.lab.programs.process import FURTHER, QUESTIONS, UTF8, ServerError, ServerProcess
+from spectacles.lab.programs.process import FURTHER, QUESTIONS, TCP, UTF8, ServerError, ServerProcess
 from spectacles.x3_cluster.node import etcd_program
 
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
     client ── connects ──► ┌──────┐ ─► thread: accept loop
     client ── connects ──► │ port │      └─ starts ─┐
                            └──────┘                 ▼
-    client ◄═ connection ═════════════════════► thread: one client, its basket ─┐ lock ┌────────────────┐
-    client ◄═ connection ═════════════════════► thread: one client, its basket ─┴────► │ table, and     │
-                                                ...         │                          │ seats set aside│
-                                                            │                          └────────────────┘
-                                                            └─ sold, and nothing else ──► spectacles.dat
+    client ◄═ connection ═════════════════════► thread: one client, basket ─┐ lock ┌───────────────┐
+    client ◄═ connection ═════════════════════► thread: one client, basket ─┴────► │ table, and    │
+                                                ...         │                      │ seats held    │
+                                                            │                      └───────────────┘
+                                                            └─ only what is sold ─► spectacles.dat
                                        main thread: signals, baskets whose time is up
 
 Channel: as in question 5, whose clients work unchanged; four types of requests more.

@@ -1,13 +1,13 @@
 """Further 3, server: question 5 on several machines, in front of a table in etcd.
 
-    client ◄═ connection ═► ┌─ a server, as in question 5 ──────┐            ┌─ etcd, three nodes ──┐
-    client ◄═ connection ═► │ thread: one client ─┐ one of them │            │ ┌────────┐ ◄───► o   │
-                            │ thread: one client ─┼─ for all ───┼─ change ──►│ │ leader │  majority │
-                            │ ...                ─┘ who wait    │  if same   │ └────────┘ ◄───► o   │
-                            └───────────────────────────────────┘            │  table of ten,       │
-    client ◄═ connection ═► ┌─ another, on another machine ─────┐            │  a revision for each │
-    client ◄═ connection ═► │ ...                               ├─ change ──►│                      │
-                            └───────────────────────────────────┘  if same   └──────────────────────┘
+    client ◄═ connection ═► ┌─ a server, as in question 5 ──────┐           ┌─ etcd, three nodes ──┐
+    client ◄═ connection ═► │ thread: one client ─┐ one of them │           │ ┌────────┐ ◄───► o   │
+                            │ thread: one client ─┼─ for all ───┼─ change ─►│ │ leader │  majority │
+                            │ ...                ─┘ who wait    │  if same  │ └────────┘ ◄───► o   │
+                            └───────────────────────────────────┘           │  table of ten,       │
+    client ◄═ connection ═► ┌─ another, on another machine ─────┐           │  a revision for each │
+    client ◄═ connection ═► │ ...                               ├─ change ─►│                      │
+                            └───────────────────────────────────┘  if same  └──────────────────────┘
 
 Channel: a TCP connection per client, to any of the servers; the client knows several of them.
 Table: in etcd, on the disks of the majority of its nodes; a server holds nothing that it would miss.

@@ -51,7 +51,7 @@ def bench(argv: list[str] | None) -> int:
         description="Compare chaque serveur à la référence en C, à une boucle Python nue et à BaseManager.",
         epilog="exemples : make bench ARGS='3 --only list --clients 1' ; make bench ARGS=x3 (etcd)",
     )
-    terminal.add_questions(parser)
+    terminal.add_questions(parser, further=True)
     parser.add_argument(
         "--only", action="append", choices=KINDS, help="une mesure parmi celles-ci (répétable ; toutes)"
     )
