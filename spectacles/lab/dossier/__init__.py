@@ -1,0 +1,20 @@
+"""Somebody's program: how it is built, started and spoken to.
+
+    built = build("dossier", folder)                  # in a world of its own: make, or cc by what links
+    profile = learn(built)                            # watches one run: who serves, how the client is spoken to
+    with Bench(built.folder, profile) as bench: ...   # a fresh world with its server and clients, driven as a person does
+
+    building     build, Built, BuildError
+    profile      Profile, and TOML: load, dump
+    learning     learn: what can be discovered is discovered
+    driving      Bench, Client, Request, Answer: a world with the program in it; one thread drives everything
+    tasks        what the tasks of a program do at this moment
+
+For whoever explores schedules: Bench(folder, profile, policy=...) puts a gate with that policy in the world; what is
+served by bench.serve() and by bench.client("A", gated=True) is under it; Request.step() types the next line when the
+client waits for one, and so can be called from any loop; Answer.operation() is what the judge of histories takes.
+
+Leans on programs, kernel, gate and judge.
+"""
+
+__all__ = ["building", "driving", "learning", "profile", "tasks"]

@@ -1,0 +1,608 @@
+"""Runs a program by its profile: one Bench is one world, its server, its clients, and what they answer.
+
+    with Bench(folder, profile, patience=2.0) as bench:
+        bench.serve()                                  # started, and ready: seen, never slept for
+        a, b = bench.client("A"), bench.client("B")
+        answer = bench.ask(a.reserve("3", 2))          # typed when it waits for it; the text between two waits
+        first, second = bench.ask_all(a.reserve("3", 1), b.consult("3"))
+
+Nothing here judges. A request that gets no answer has a reason: it is stuck (everybody is asleep), its client has ended,
+or it is late. One thread drives everything, so that a check reads from top to bottom.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectacles.common.errors import SpectaclesError
+from spectacles.lab.dossier import profile as words
+from spectacles.lab.dossier import tasks
+from spectacles.lab.gate.supervisor import Gate
+from spectacles.lab.judge.linearizability import Operation
+from spectacles.lab.programs.world import Limits, World, WorldError
+
+if TYPE_CHECKING:
+    from spectacles.lab.dossier.profile import Profile
+    from spectacles.lab.gate.policy import Policy
+    from spectacles.lab.programs.world import Program
+
+STEP = 0.001  # seconds between two looks
+SETTLED = 0.03  # seconds for which a task that waits for the keyboard has printed nothing: then it has said all
+LINE = 4000  # bytes of a line typed, at most: what a terminal takes
+
+
+class NotReadyError(SpectaclesError):
+    """The server did not become ready; the message says what it does instead."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a request. state: "yes", "no", "left", or why there is no answer that can be read:
+
+    "other" (an answer that no pattern knows), "ended" (its client ended without one), "stuck" (everybody sleeps),
+    "late" (none in time), "unsent" (its client never came to ask). call, ret: nanoseconds of time.monotonic_ns();
+    what the client did, it did between them.
+    """
+
+    state: str
+    what: str
+    item: str
+    seats: int
+    left: int | None = None
+    text: str = ""  # all that the client printed meanwhile
+    call: int = 0
+    ret: int = 0
+    client: str = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether the server's answer is known."""
+        return self.state in ("yes", "no", "left")
+
+    def operation(self, show: int = 0) -> Operation:
+        """Return it for a history; without an answer it may or may not have happened."""
+        result: int | bool | None = {"yes": True, "no": False, "left": self.left}.get(self.state)
+        known = result is not None
+        kind: Any = self.what
+        name = self.client if known else f"{self.client} {self.call}"
+        return Operation(
+            name, kind, show, self.seats if self.what == "reserve" else 0, result, self.call, self.ret if known else None
+        )
+
+    def __str__(self) -> str:
+        """Say it in French: « A réserve 2 de 3 : accepté »."""
+        asked = f"réserve {self.seats} place(s) de « {self.item} »" if self.what == "reserve" else f"consulte « {self.item} »"
+        said = {
+            "yes": "acceptée",
+            "no": "refusée",
+            "left": f"{self.left} place(s)",
+            "other": "réponse incomprise",
+            "ended": "le client finit sans réponse",
+            "stuck": "aucune réponse, tout dort",
+            "late": "aucune réponse à temps",
+            "unsent": "le client n'en vient pas à demander",
+        }[self.state]
+        return f"{self.client} {asked} : {said}"
+
+
+class Request:
+    """One request on its way. Made by Client; driven by Bench."""
+
+    def __init__(self, client: Client, what: str, item: str, seats: int, lines: list[str]) -> None:
+        self.client = client
+        self.what = what
+        self.item = item
+        self.seats = seats
+        self.answer: Answer | None = None
+        self.call = 0
+        self._lines = lines
+        self._typed = False
+        self._from = 0
+        self._waiting_since = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether it has an answer, or never will have one."""
+        return self.answer is not None
+
+    @property
+    def sent(self) -> bool:
+        """Whether all has been typed that makes the client ask."""
+        return self._typed and not self._lines
+
+    def step(self) -> None:
+        """Look at the client, and type the next line if it waits for it."""
+        if self.answer is not None:
+            return
+        client = self.client
+        if not self.call:
+            self._begin()
+            if self.answer is not None:
+                return
+        if client.program is None:
+            return
+        if client.program.code is not None:
+            with contextlib.suppress(WorldError):
+                client.program.wait(0.5)
+            self._finish("ended")
+            return
+        waiting = client.waits_to_read()
+        if waiting is None:
+            self._waiting_since = 0.0
+            return
+        if self._lines or client.pending:
+            if client.pending:
+                client.type(client.pending.pop(0), waiting)
+                if not client.pending:
+                    self._from = client.printed()
+                return
+            if not self._typed:
+                self._from = client.printed()
+                self.call = time.monotonic_ns()
+                self._typed = True
+            client.type(self._lines.pop(0), waiting)
+            return
+        now = time.monotonic()
+        size = client.printed()
+        if not self._waiting_since or size != self._size:
+            self._waiting_since, self._size = now, size
+        patience = SETTLED if self._read("") is not None else client.bench.grace
+        if now - self._waiting_since > patience:
+            self._finish("other")
+
+    def _begin(self) -> None:
+        client = self.client
+        self.call = time.monotonic_ns()
+        self._size = -1
+        style = client.bench.profile.style
+        if style == "arguments":
+            client.start(self._lines)
+            self._lines, self._typed = [], True
+        elif style == "once" or client.program is None:
+            client.start()
+        elif client.program.code is not None:
+            self._finish("unsent")
+        self._from = client.printed()
+
+    def text(self) -> str:
+        """Return what the client has printed since the request began."""
+        return self.client.text(self._from)
+
+    def _read(self, otherwise: str) -> Answer | None:
+        """Return what the text says, by the patterns."""
+        text = self.text()
+        profile = self.client.bench.profile
+        left: int | None = None
+        state = otherwise
+        if self.what == "consult":
+            found = words.pattern(profile.left, self.item).search(text) if profile.left else None
+            if found:
+                state, left = "left", int(found[1])
+        elif profile.no and words.pattern(profile.no).search(text):
+            state = "no"
+        elif profile.yes and words.pattern(profile.yes).search(text):
+            state = "yes"
+        if not state:
+            return None
+        return Answer(state, self.what, self.item, self.seats, left, text, self.call, time.monotonic_ns(), self.client.name)
+
+    def _finish(self, otherwise: str) -> None:
+        self.answer = self._read(otherwise)
+
+    def give_up(self, why: str) -> Answer:
+        """End it without an answer, unless one has come."""
+        if self.answer is None:
+            self._finish(why)
+        assert self.answer is not None
+        return self.answer
+
+
+class Client:
+    """A client of the program, in a terminal of its own. Made by Bench.client()."""
+
+    def __init__(self, bench: Bench, name: str, gated: bool = False) -> None:
+        self.bench = bench
+        self.name = name
+        self.program: Program | None = None
+        self.pending: list[str] = []  # lines still to be typed before it is at its menu
+        self._gated = gated
+        self._typed: dict[int, int] = {}  # TID that was last seen waiting -> how often it had run
+        self._runs = 0
+        self._answers_at = 0
+
+    def consult(self, item: str) -> Request:
+        """Return the request: how many seats are left?"""
+        return self._request("consult", item, 0)
+
+    def reserve(self, item: str, seats: int | str) -> Request:
+        """Return the request for seats."""
+        return self._request("reserve", item, seats)
+
+    def _request(self, what: str, item: str, seats: int | str) -> Request:
+        profile = self.bench.profile
+        template = profile.consult if what == "consult" else profile.reserve
+        lines = words.fill(template, item=item, seats=seats, **self._values())
+        return Request(self, what, item, seats if isinstance(seats, int) else 0, lines)
+
+    def _values(self) -> dict[str, object]:
+        server = self.bench.server
+        return {"client": self.name, "pid": server.inside if server else 0, "dir": self.bench.world.inside}
+
+    def start(self, arguments: Sequence[str] = (), pid: int | None = None) -> Program:
+        """Start it. arguments: added to its command. pid: the one that it shall have in its world. Raises WorldError."""
+        profile = self.bench.profile
+        command = [*words.fill(profile.client, **self._values()), *arguments]
+        self._runs += 1
+        name = self.name if self._runs == 1 else f"{self.name}{self._runs}"
+        options: dict[str, Any] = {"env": profile.client_env, "cwd": profile.client_folder}
+        if pid is not None:
+            options["pid"] = pid
+        if self._gated and self.bench.gate is not None:
+            self.program = self.bench.gate.start(name, command, **options)
+        else:
+            self.program = self.bench.world.start(command, **options)
+        self.pending = words.fill(profile.login, **self._values())
+        self._typed = {}
+        return self.program
+
+    def printed(self) -> int:
+        """Return how much there is of its answers, to be given to text()."""
+        if self.bench.profile.answers_file:
+            return len(self._file())
+        return len(self.program.output()) if self.program is not None else 0
+
+    def text(self, start: int = 0) -> str:
+        """Return its answers from there on."""
+        if self.bench.profile.answers_file:
+            return self._file()[start:]
+        return self.program.output()[start:].replace("\r", "") if self.program is not None else ""
+
+    def _file(self) -> str:
+        try:
+            path = self.bench.world.folder / self.bench.profile.answers_file
+            return path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    def doing(self) -> list[tasks.Doing]:
+        """Return what its tasks do."""
+        return tasks.look(self.program.tree()) if self.program is not None else []
+
+    def waits_to_read(self) -> tasks.Doing | None:
+        """Return the task that waits for a line that was not typed yet, None if none does."""
+        if self.program is None or self.program.code is not None:
+            return None
+        for doing in self.doing():
+            if doing.reads_terminal and self._typed.get(doing.tid) != doing.switches:
+                return doing
+        return None
+
+    def type(self, line: str, waiting: tasks.Doing | None = None) -> None:
+        """Type a line. waiting: the task that has been seen to wait for it."""
+        assert self.program is not None
+        if waiting is not None:
+            self._typed[waiting.tid] = waiting.switches
+        with contextlib.suppress(WorldError):  # it has just ended: seen at the next look
+            self.program.type(line)
+
+    def quit(self) -> None:
+        """Ask it to leave, as a person does; it is not waited for."""
+        if self.program is not None and self.program.code is None:
+            for line in self.bench.profile.quit:
+                self.type(line)
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal to it and its children."""
+        if self.program is not None:
+            self.program.signal(number)
+
+
+@dataclass
+class Bench:
+    """One world with one program in it. A context manager.
+
+    folder: as built; copied afresh. patience: seconds after which an answer is late: a multiple of what a sound program
+    took on this machine. policy: puts a gate in the world that obeys it; those started with gated=True are under it.
+    """
+
+    folder: Path
+    profile: Profile
+    patience: float = 5.0
+    policy: Policy | None = None
+    gated: bool = False
+    limits: Limits | None = None
+    gate_options: dict[str, Any] = field(default_factory=dict)
+    private: bool | None = None
+
+    def __post_init__(self) -> None:
+        self.server: Program | None = None
+        self.clients: list[Client] = []
+        self.gate: Gate | None = None
+        self.log: list[str] = []  # what was done and answered, in French: the beginning of a timeline
+        self.started = 0.0  # seconds that the server took to be ready
+        self._undo = contextlib.ExitStack()
+        self._quiet: dict[int, int] = {}
+        self._quiet_since = 0.0
+        self._servers = 0
+
+    def __enter__(self) -> Bench:
+        """Make the world. Raises WorldError, GateError."""
+        with contextlib.ExitStack() as undo:
+            limits = self.limits or Limits(seconds=120.0, processes=512)
+            self.world = undo.enter_context(World(self.folder, limits=limits, private=self.private))
+            if self.gated or self.policy is not None:
+                self.gate = undo.enter_context(Gate(self.world, self.policy, **self.gate_options))
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End everything in the world."""
+        self._undo.close()
+
+    @property
+    def grace(self) -> float:
+        """Seconds that an answer gets to appear once its client waits for the next line."""
+        return min(max(self.patience / 4, self.profile.slow), 3.0) if not self.profile.slow else self.patience
+
+    # The server
+
+    def serve(self, *, gated: bool | None = None, wait: bool = True, **options: Any) -> Program:
+        """Start the server and return it once it is ready. Raises NotReadyError, WorldError.
+
+        gated: under the gate (where there is one). options: of World.start().
+        """
+        profile = self.profile
+        command = words.fill(profile.server, dir=self.world.inside)
+        begun = time.monotonic()
+        self._servers += 1
+        name = "server" if self._servers == 1 else f"server-{self._servers}"
+        options = {"env": profile.server_env, "cwd": profile.server_folder, **options}
+        if self.gate is not None and gated is not False:
+            program = self.gate.start(name, command, **options)
+        else:
+            program = self.world.start(command, **options)
+        self.server = program
+        if wait:
+            self.wait_ready(program)
+            self.started = time.monotonic() - begun
+        return program
+
+    def wait_ready(self, program: Program, *, lines: Sequence[str] | None = None, until: float | None = None) -> None:
+        """Block until a server waits for requests, typing its first lines when it asks. Raises NotReadyError.
+
+        Ready: all its tasks are asleep, and one of them in a call that brings requests. One that never sleeps is
+        taken for ready once it has run for the patience: there is nothing better to be seen.
+        """
+        todo = list(self.profile.server_lines if lines is None else lines)
+        deadline = time.monotonic() + (until or max(self.patience, 2.0))
+        typed: dict[int, int] = {}
+        seen: dict[int, int] = {}
+        while True:
+            if program.code is not None or program.failed:
+                with contextlib.suppress(WorldError):
+                    program.wait(0.5)
+                raise NotReadyError(f"le serveur finit aussitôt ({ending(program)}) : {last_line(program.output())}")
+            doing = tasks.look(program.tree())
+            reader = next((one for one in doing if one.reads_terminal and typed.get(one.tid) != one.switches), None)
+            if reader is not None and todo:
+                typed[reader.tid] = reader.switches
+                program.type(todo.pop(0))
+            now = {one.tid: one.switches for one in doing}
+            if doing and not todo and all(one.asleep for one in doing) and any(one.serves for one in doing):
+                if now == seen:
+                    return
+                seen = now
+            else:
+                seen = {}
+            if time.monotonic() > deadline:
+                if doing and any(one.state in "RSD" for one in doing) and not todo and self._channel_there(program, doing):
+                    return
+                raise NotReadyError(f"le serveur n'attend aucune requête : {describe(doing)}")
+            time.sleep(STEP if now != seen else 2 * STEP)
+
+    def _channel_there(self, program: Program, doing: list[tasks.Doing]) -> bool:
+        """Say whether a server that never sleeps has made something to be spoken to by: it has computed, or polls."""
+        del program
+        return any(one.state == "R" or one.timed for one in doing)
+
+    def stop(self, program: Program | None = None) -> None:
+        """Ask a server to stop in the way of the profile; it is not waited for, but its lines are typed."""
+        program = program or self.server
+        assert program is not None
+        if self.profile.stop == "ctrl-c":
+            program.send(b"\x03")
+        elif self.profile.stop == "term":
+            program.signal(signal.SIGTERM)
+        deadline = time.monotonic() + self.patience
+        for line in self.profile.stop_lines:
+            while program.code is None and time.monotonic() < deadline:
+                if any(one.reads_terminal for one in tasks.look(program.tree())):
+                    program.type(line)
+                    break
+                time.sleep(STEP)
+
+    def kill_server(self) -> None:
+        """Kill the server, children included, as kill -9 of all its processes does, and wait until it is gone."""
+        program = self.server
+        assert program is not None
+        pids = {program.pid, *program.tree(), *self._strays()}
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        self.until(lambda: program.code is not None and not alive(pids), self.patience)
+
+    def _strays(self) -> set[int]:
+        """Return processes of the world that belong to no client: what a server has left behind a dead parent."""
+        own = {pid for client in self.clients if client.program is not None for pid in client.program.tree()}
+        return set(self.world.tree()) - own if self.world.private else set()
+
+    def server_tasks(self) -> list[tasks.Doing]:
+        """Return what the tasks of the server do, also of children that have outlived it."""
+        assert self.server is not None
+        return tasks.look({*self.server.tree(), *self._strays()})
+
+    # Clients
+
+    def client(self, name: str, *, gated: bool = False) -> Client:
+        """Return a new client; it is started by its first request, or by Client.start()."""
+        made = Client(self, name, gated)
+        self.clients.append(made)
+        return made
+
+    def ask(self, request: Request, timeout: float | None = None) -> Answer:
+        """Drive one request to its end and return the answer. Blocks, for the patience at most."""
+        return self.ask_all(request, timeout=timeout)[0]
+
+    def ask_all(self, *requests: Request, timeout: float | None = None) -> list[Answer]:
+        """Drive several requests at the same time to their ends."""
+        self.drive(*requests, timeout=timeout)
+        return [self.note(request.give_up(self._why(request))) for request in requests]
+
+    def drive(
+        self,
+        *requests: Request,
+        timeout: float | None = None,
+        until: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Drive requests until all are done, `until` is true, everybody is stuck, or time is up. Say whether done."""
+        limit = self.patience + self.profile.slow if timeout is None else timeout
+        deadline = time.monotonic() + limit
+        self._quiet_since = 0.0
+        while True:
+            for request in requests:
+                request.step()
+            if all(request.done for request in requests):
+                return True
+            if until is not None and until():
+                return False
+            if time.monotonic() > deadline or (until is None and self.stuck(requests)):
+                return False
+            time.sleep(STEP)
+
+    def note(self, answer: Answer) -> Answer:
+        """Keep an answer for the timeline."""
+        self.log.append(str(answer))
+        return answer
+
+    def _why(self, request: Request) -> str:
+        if request.client.program is None or not request.sent:
+            return "unsent"
+        return "stuck" if self.quiet_for > 0 else "late"
+
+    # Rest
+
+    def stuck(self, requests: Sequence[Request] = ()) -> bool:
+        """Say whether all tasks of the world sleep, none of them by the clock, and have not run for a while.
+
+        Whoever waits for the keyboard waits for us: then nothing is stuck while there is something to type.
+        """
+        del requests
+        return self.quiet_for > max(self.patience / 10, 0.1)
+
+    @property
+    def quiet_for(self) -> float:
+        """Seconds for which no task of the world has run; 0 while one runs, or will wake by itself."""
+        if not self.world.private:
+            return 0.0
+        doing = tasks.look(self.world.tree())
+        now = {one.tid: one.switches for one in doing}
+        if any(not one.asleep or one.timed for one in doing) or now != self._quiet:
+            self._quiet, self._quiet_since = now, 0.0
+            if any(not one.asleep or one.timed for one in doing):
+                return 0.0
+        if not self._quiet_since:
+            self._quiet_since = time.monotonic()
+        return max(time.monotonic() - self._quiet_since, 1e-9)
+
+    def until(self, true: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Block until a condition holds, and return it. timeout: the patience if None."""
+        deadline = time.monotonic() + (self.patience if timeout is None else timeout)
+        while not true():
+            if time.monotonic() > deadline:
+                return True if true() else False
+            time.sleep(STEP)
+        return True
+
+    def settle(self, timeout: float | None = None) -> bool:
+        """Block until no task has run for a few looks, or time is up; say whether it came to that."""
+        self._quiet_since = 0.0
+        return self.until(lambda: self.quiet_for > 0.01, timeout)
+
+
+# What people read
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Return those that live: neither gone nor zombies."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError, IndexError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                found.add(pid)
+    return found
+
+
+def ending(program: Program) -> str:
+    """Say how a program has ended, in French."""
+    if program.code is None:
+        return "il vit encore"
+    if program.code < 0:
+        try:
+            return f"tué par {signal.Signals(-program.code).name}"
+        except ValueError:
+            return f"tué par le signal {-program.code}"
+    return f"code de sortie {program.code}"
+
+
+def last_line(text: str) -> str:
+    """Return the last line that says something."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "il n'a rien dit")
+
+
+_WAITING = {
+    "receive": "attend un message",
+    "send": "attend de la place dans la file",
+    "read": "attend de quoi lire",
+    "write": "attend de pouvoir écrire",
+    "open": "attend l'autre bout d'un tube",
+    "accept": "attend une connexion",
+    "connect": "attend d'être connecté",
+    "semaphore": "attend un sémaphore",
+    "lock": "attend un verrou",
+    "condition": "attend une condition",
+    "memory": "attend un verrou",
+    "join": "attend la fin d'un thread",
+    "child": "attend la fin d'un fils",
+    "sleep": "dort",
+    "signal": "attend un signal",
+    "event": "attend un événement",
+    "disk": "attend le disque",
+}
+
+
+def describe(doing: Sequence[tasks.Doing]) -> str:
+    """Say what tasks do, in French, alike ones once."""
+    said: list[str] = []
+    for one in doing:
+        if one.reads_terminal:
+            text = "attend le clavier"
+        elif one.waits:
+            text = f"{_WAITING.get(one.waits[0].kind, 'attend')} ({one.call})"
+        elif one.state == "R":
+            text = "calcule"
+        elif one.state == "T":
+            text = "suspendu"
+        elif one.state in "ZX":
+            text = "fini"
+        else:
+            text = f"dans {one.call}" if one.call else "calcule"
+        if text not in said:
+            said.append(text)
+    return ", ".join(said) or "il n'y a plus personne"
