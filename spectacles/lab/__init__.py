@@ -10,7 +10,8 @@ it only:
     gate         stops anybody's program at chosen system calls, and decides what becomes of each
     record       what happened in a run, as data: kept, matched, drawn
     judge        says whether what was seen is right
-    compare, bench, demo, hazards, linearizability, trace, watch     the commands, which do not lean on each other
+    dossier      somebody's program: how it is built, started and spoken to
+    compare, bench, check, demo, linearizability, watch      the commands, which do not lean on each other
 
 `c` is the C reference itself; `programs` builds it. tests/test_architecture.py holds all this.
 
@@ -20,16 +21,15 @@ for it, which type checkers take for the same, and so start without `typing`; no
 
 __all__ = [
     "bench",
+    "check",
     "compare",
     "demo",
     "display",
+    "dossier",
     "gate",
-    "hazards",
     "judge",
     "kernel",
     "linearizability",
     "programs",
-    "record",
-    "trace",
     "watch",
 ]

@@ -157,7 +157,10 @@ class Report:
         values = {name: value for name, value in data.items() if name in known and name != "version"}
         names = {one.name for one in dataclasses.fields(Finding)}
         values["findings"] = tuple(
-            Finding(**{name: _tuples(value) for name, value in one.items() if name in names} | {"state": State(one["state"])})
+            Finding(
+                **{name: _tuples(value) for name, value in one.items() if name in names}
+                | {"state": State(one["state"])}
+            )
             for one in data["findings"]
         )
         return cls(**values | {"notes": tuple(data["notes"]), "version": data.get("tool", "")})

@@ -2,7 +2,7 @@
 
     built = build("dossier", folder)                  # in a world of its own: make, or cc by what links
     profile = learn(built)                            # watches one run: who serves, how the client is spoken to
-    with Bench(built.folder, profile) as bench: ...   # a fresh world with its server and clients, driven as a person does
+    with Bench(built.folder, profile) as bench: ...   # a fresh world, its server and clients driven as by a person
 
     building     build, Built, BuildError
     profile      Profile, and TOML: load, dump

@@ -77,15 +77,15 @@ def build(source: str | Path, into: str | Path, commands: Sequence[str] = (), fi
     sources = [path for path in _files(into) if path.suffix in (*_C, *_CPP)]
     try:
         with World(into, limits=Limits(seconds=4 * PATIENCE, processes=128)) as world:
-            path = _wrap_compilers(world)
+            search = _wrap_compilers(world)
             if commands:
                 for command in commands:
-                    _run(world, ["sh", "-c", command], path, log)
+                    _run(world, ["sh", "-c", command], search, log)
             elif makefile is not None:
-                _run(world, ["make"], path, log)
+                _run(world, ["make"], search, log)
                 made = {}
             elif sources:
-                made = _compile(world, into, sources, path, log)
+                made = _compile(world, into, sources, search, log)
             _fetch(world.folder, into)
     except WorldError as error:
         raise BuildError(f"{source.name} : {error}") from None
@@ -125,7 +125,9 @@ def _files(folder: Path) -> list[Path]:
         if len(Path(top).relative_to(folder).parts) >= DEEP:
             folders.clear()
         folders.sort()
-        found += [path for path in (Path(top, name) for name in sorted(names)) if path.is_file() and not path.is_symlink()]
+        found += [
+            path for path in (Path(top, name) for name in sorted(names)) if path.is_file() and not path.is_symlink()
+        ]
     return found
 
 
@@ -247,5 +249,7 @@ def _sources_of(path: Path, folder: Path) -> tuple[str, ...]:
     """Guess the source of a program that a Makefile has made: the file of its name."""
     wanted = path.name.lower().removesuffix(".out").removesuffix(".exe")
     return tuple(
-        str(other.relative_to(folder)) for other in _files(folder) if other.suffix in (*_C, *_CPP) and other.stem.lower() == wanted
+        str(other.relative_to(folder))
+        for other in _files(folder)
+        if other.suffix in (*_C, *_CPP) and other.stem.lower() == wanted
     )

@@ -6,8 +6,8 @@
         answer = bench.ask(a.reserve("3", 2))          # typed when it waits for it; the text between two waits
         first, second = bench.ask_all(a.reserve("3", 1), b.consult("3"))
 
-Nothing here judges. A request that gets no answer has a reason: it is stuck (everybody is asleep), its client has ended,
-or it is late. One thread drives everything, so that a check reads from top to bottom.
+Nothing here judges. A request without an answer has a reason: it is stuck (everybody sleeps), its client has ended, or it
+is late. One thread drives everything, so that a check reads from top to bottom.
 """
 
 from __future__ import annotations
@@ -73,12 +73,22 @@ class Answer:
         kind: Any = self.what
         name = self.client if known else f"{self.client} {self.call}"
         return Operation(
-            name, kind, show, self.seats if self.what == "reserve" else 0, result, self.call, self.ret if known else None
+            name,
+            kind,
+            show,
+            self.seats if self.what == "reserve" else 0,
+            result,
+            self.call,
+            self.ret if known else None,
         )
 
     def __str__(self) -> str:
         """Say it in French: « A réserve 2 de 3 : accepté »."""
-        asked = f"réserve {self.seats} place(s) de « {self.item} »" if self.what == "reserve" else f"consulte « {self.item} »"
+        asked = (
+            f"réserve {self.seats} place(s) de « {self.item} »"
+            if self.what == "reserve"
+            else f"consulte « {self.item} »"
+        )
         said = {
             "yes": "acceptée",
             "no": "refusée",
@@ -106,6 +116,7 @@ class Request:
         self._typed = False
         self._from = 0
         self._waiting_since = 0.0
+        self._size = -1
 
     @property
     def done(self) -> bool:
@@ -124,8 +135,8 @@ class Request:
         client = self.client
         if not self.call:
             self._begin()
-            if self.answer is not None:
-                return
+        if self.done:
+            return
         if client.program is None:
             return
         if client.program.code is not None:
@@ -191,7 +202,9 @@ class Request:
             state = "yes"
         if not state:
             return None
-        return Answer(state, self.what, self.item, self.seats, left, text, self.call, time.monotonic_ns(), self.client.name)
+        return Answer(
+            state, self.what, self.item, self.seats, left, text, self.call, time.monotonic_ns(), self.client.name
+        )
 
     def _finish(self, otherwise: str) -> None:
         self.answer = self._read(otherwise)
@@ -236,7 +249,7 @@ class Client:
         return {"client": self.name, "pid": server.inside if server else 0, "dir": self.bench.world.inside}
 
     def start(self, arguments: Sequence[str] = (), pid: int | None = None) -> Program:
-        """Start it. arguments: added to its command. pid: the one that it shall have in its world. Raises WorldError."""
+        """Start it. arguments: added to its command. pid: the one that it shall have inside. Raises WorldError."""
         profile = self.bench.profile
         command = [*words.fill(profile.client, **self._values()), *arguments]
         self._runs += 1
@@ -402,7 +415,12 @@ class Bench:
             else:
                 seen = {}
             if time.monotonic() > deadline:
-                if doing and any(one.state in "RSD" for one in doing) and not todo and self._channel_there(program, doing):
+                if (
+                    doing
+                    and any(one.state in "RSD" for one in doing)
+                    and not todo
+                    and self._channel_there(program, doing)
+                ):
                     return
                 raise NotReadyError(f"le serveur n'attend aucune requête : {describe(doing)}")
             time.sleep(STEP if now != seen else 2 * STEP)
@@ -526,7 +544,7 @@ class Bench:
         deadline = time.monotonic() + (self.patience if timeout is None else timeout)
         while not true():
             if time.monotonic() > deadline:
-                return True if true() else False
+                return true()
             time.sleep(STEP)
         return True
 

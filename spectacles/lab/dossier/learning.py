@@ -31,16 +31,20 @@ if TYPE_CHECKING:
 
 FAR_TOO_MANY = 1_000_000  # seats, which no show has
 TRIES = 6  # lines typed in search of a menu, or of the end of a request
-CONSULT = r"consult|list|affich|voir|view|show|dispo|display|see|check|rest|mostra|visualizz|elenc|ver\b|anzeig|libr|search|cherch"
+CONSULT = r"consult|list|affich|voir|view|show|dispo|display|see|check|rest|search|cherch"
+CONSULT += r"|mostra|visualizz|elenc|ver\b|anzeig|libr"
 RESERVE = r"r[ée]s[ea]?r[vw]|book|buy|achet|achat|purchas|prenot|compr|buch|order|prendre|commander"
 QUIT = r"quit|exit|sort|esci|leave|salir|sair|ende|fin\b|bye|d[ée]connect|logout|terminer|fermer"
 CANCEL = r"annul|cancel|delet|supprim|modif|cancell"
-SEATS = r"place|seat|combien|quantit|how many|nombre|tickets?|billets?|posti|amount|count|qty|\bnb|plazas|lugares|anzahl|nposti"
-ITEM = r"spectacle|show|num[ée]ro|\bid\b|film|movie|event|[ée]v[ée]nement|vol\b|flight|train|item|index|indice|spettacolo|concert|choix|choice|which|quel"
+SEATS = r"place|seat|combien|quantit|how many|nombre|tickets?|billets?|posti|amount|count|qty|\bnb"
+SEATS += r"|plazas|lugares|anzahl|nposti"
+ITEM = r"spectacle|show|num[ée]ro|\bid\b|film|movie|event|[ée]v[ée]nement|vol\b|flight|train|item|index"
+ITEM += r"|indice|spettacolo|concert|choix|choice|which|quel"
 NAME = r"\bnom\b|name|login|user|pseudo|nome|identifiant|client"
 SECRET = r"passe|password|pin\b|code"
 YES = r"\bok\b|accept|confirm|succ|valid|r[ée]serv|booked|effectu|enregistr|done|true|bravo|merci|riuscit"
-NO = r"nok|refus|impossible|erreur|[ée]chec|insuff|error|fail|not enough|pas assez|indispo|unavail|sorry|d[ée]sol|false|invalid|complet"
+NO = r"nok|refus|impossible|erreur|[ée]chec|insuff|error|fail|not enough|pas assez|indispo|unavail|sorry"
+NO += r"|d[ée]sol|false|invalid|complet"
 _MADE = {"msgget": "queue", "mkfifo": "fifo", "bind": "tcp", "mq_open": "posix queue"}
 _OPTION = re.compile(r"^[\s\W]*?(?:\[?\(?)(\d{1,2}|[A-Za-z])\s*[\])]?\s*[.):=\-–—>|]+\s*(\S.*)$", re.MULTILINE)
 _PLACEHOLDER = r"(?:<[^<>\n]+>|\[[^\[\]\n]+\]|[A-ZÀ-Ý][A-ZÀ-Ý_0-9]+\b)"
@@ -203,17 +207,21 @@ def _folder(command: Sequence[str]) -> str:
     return command[-1].rpartition("/")[0]
 
 
-def _sizes(events: Iterable[Event]) -> dict[str, tuple[int, ...]]:
+def _sizes(events: Sequence[Event]) -> dict[str, tuple[int, ...]]:
     """Return the sizes of what was sent, by who sends on what."""
     found: dict[str, list[int]] = {}
+    fifos = {event.object for event in events if event.call == "mkfifo"}
     for event in events:
-        if event.kind is Kind.CALL and event.call in ("msgsnd", "mq_send", "send", "write"):
-            if event.object.startswith(("queue", "POSIX queue", "connection", "tub", "fifo")) or event.call != "write":
-                size = event.arguments.get("size")
-                side = "client" if event.task.startswith("A") else "server"
-                row = found.setdefault(f"{side} {event.call} {re.sub(r' #\d+$', '', event.object)}", [])
-                if isinstance(size, int) and size not in row:
-                    row.append(size)
+        if event.kind is not Kind.CALL or event.call not in ("msgsnd", "mq_send", "send", "write"):
+            continue
+        what = re.sub(r" #\d+$", "", event.object)
+        if event.call == "write" and not what.startswith("connection") and what not in fifos:
+            continue
+        size = event.arguments.get("size")
+        side = "client" if event.task.startswith("A") else "server"
+        row = found.setdefault(f"{side} {event.call} {what}", [])
+        if isinstance(size, int) and size not in row:
+            row.append(size)
     return {name: tuple(row[:8]) for name, row in list(found.items())[:12]}
 
 
@@ -268,7 +276,6 @@ class _Learner:
         self.client.type(line, self.client.waits_to_read())
         return self.hear()
 
-    @property
     def over(self) -> bool:
         """Whether it has ended."""
         return self.client.program is None or self.client.program.code is not None
@@ -278,22 +285,19 @@ class _Learner:
     def learn(self) -> Profile:
         """Return the profile with what could be learnt."""
         text = self.start()
-        if self.over:
-            learnt = self._from_usage(text)
-        else:
-            learnt = self._from_menu(text)
+        learnt = self._from_usage(text) if self.over() else self._from_menu(text)
         return dataclasses.replace(learnt, notes=(*learnt.notes, *self.notes))
 
     def _from_menu(self, text: str) -> Profile:
         login: list[str] = []
         options = _options(text)
-        while not _choose(options, RESERVE) and len(login) < TRIES and not self.over:
+        while not _choose(options, RESERVE) and len(login) < TRIES and not self.over():
             line = _login_line(text)
             login.append(line)
             text = self.say(line.replace("{client}", self.client.name))
             options = _options(text)
         consult, reserve, leave = _choose(options, CONSULT), _choose(options, RESERVE), _choose(options, QUIT)
-        if not reserve or self.over:
+        if not reserve or self.over():
             self.notes.append(f"le menu du client n'est pas compris : {last_line(text)}")
             return self.profile
         if not consult:
@@ -307,23 +311,23 @@ class _Learner:
         )
         tokens: list[str] = []
         lines, said = self._explore(consult, tokens, "1")
-        if self.over:
+        if self.over():
             self.profile = dataclasses.replace(self.profile, style="once")
         tokens = _tokens(said) or _tokens(text) or ["1"]
         return self._measure(tuple(lines), lambda: self._explore_reserve(reserve, tokens), tokens)
 
     def _again(self) -> None:
         """Start a new client at its menu, if the last one has ended."""
-        if self.over:
+        if self.over():
             self.start()
             for line in self.login:
                 self.say(line.replace("{client}", self.client.name))
 
     def _explore(self, key: str, tokens: list[str], seats: str, kind: str = "consult") -> tuple[list[str], str]:
-        """Follow an option of the menu until the menu comes back; return the lines, as a profile has them, and the text."""
+        """Follow an option of the menu until the menu comes back; return lines, as profiles have them, and the text."""
         lines = [key]
         said = text = self.say(key)
-        while not self.over and not self._at_menu(text) and len(lines) < TRIES:
+        while not self.over() and not self._at_menu(text) and len(lines) < TRIES:
             choice = tokens or _tokens(said) or ["1"]
             wants = _wanted(text, {"{seats}"} & set(lines) != set(), {"{item}"} & set(lines) != set(), kind)
             if wants == "?":  # no idea: what a person types to go on
@@ -363,7 +367,7 @@ class _Learner:
             self.profile = dataclasses.replace(self.profile, client=(*self.profile.client, *more))
             self.bench.profile = self.profile
             again = self.start()
-            if not self.over:
+            if not self.over():
                 return self._from_menu(again)
         program = self.client.program
         self.notes.append(
@@ -430,11 +434,11 @@ class _Learner:
         self._again()
         said = ""
         for line in words.fill(lines, item=item, seats=seats, client=self.client.name):
-            if self.over:
+            if self.over():
                 break
             said += self.say(line)
         extra = 0
-        while not self.over and not self._at_menu(said) and extra < TRIES:
+        while not self.over() and not self._at_menu(said) and extra < TRIES:
             said += self.say("")
             extra += 1
         return said
@@ -498,7 +502,7 @@ def _wanted(text: str, seats: bool, item: bool, kind: str) -> str:
 
 
 def _tokens(text: str) -> list[str]:
-    """Return what shows are called in a list of them: the number that a line begins with. Those with more to say first."""
+    """Return what shows are called in a list of them: the number that a line begins with."""
     found: dict[str, int] = {}
     for line in text.splitlines():
         head = re.match(r"[\s\W]*?\[?(\d{1,3})\]?\s*[\])|:.\-–—]*\s*\S", line)

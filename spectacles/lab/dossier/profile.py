@@ -60,10 +60,10 @@ class Channel:
 class Profile:
     """Everything that must be known to run and to judge a program. Commands are words; an empty one: there is none.
 
-    style: how requests are made. "menu": consult and reserve are lines typed, one whenever the client waits for one, and
-    it comes back for more. "once": the same, but each run of the client is one request. "arguments": each run is one
-    request, and consult and reserve are words added to its command. left: a regular expression with one group, the seats
-    left, in which {item} stands for the item; yes, no: what an answer to a reservation holds. "" is: not known.
+    style: how requests are made. "menu": consult and reserve are lines typed, one whenever the client waits for one,
+    and it comes back for more. "once": the same, but each run of the client is one request. "arguments": each run is
+    one request, and consult and reserve are words added to its command. left: a regular expression with one group, the
+    seats left, in which {item} stands for the item; yes, no: what an answer to a reservation holds. "" is: not known.
     """
 
     name: str = ""
@@ -216,7 +216,7 @@ def parse(text: str, where: str = "profil") -> Profile:
 def _check(profile: Profile, problem: Any) -> None:
     """Raise what is wrong with a profile as a whole."""
     if not profile.server:
-        raise problem("server", "command", "il manque la commande du serveur : command = [\"./serveur\"]")
+        raise problem("server", "command", 'il manque la commande du serveur : command = ["./serveur"]')
     if profile.stop not in STOPS:
         raise problem("server", "stop", f"« {profile.stop} » : {', '.join(STOPS)}")
     if profile.style not in STYLES:
@@ -231,16 +231,24 @@ def _check(profile: Profile, problem: Any) -> None:
         try:
             groups = pattern(text, "x").groups
         except re.error as error:
-            raise problem("answers", name, f"expression régulière mal formée ({error.msg}, colonne {error.pos})") from None
+            raise problem(
+                "answers", name, f"expression régulière mal formée ({error.msg}, colonne {error.pos})"
+            ) from None
         if name == "left" and text and groups != 1:
-            raise problem("answers", name, f"un groupe entre parenthèses est attendu, le nombre de places ; il y en a {groups}")
+            raise problem(
+                "answers", name, f"un groupe entre parenthèses est attendu, le nombre de places ; il y en a {groups}"
+            )
     for key in profile.expect:
         if key not in EXPECTATIONS:
             raise problem("expect", key, f"« {key} » n'est pas connu (parmi {_list(EXPECTATIONS)})")
     if profile.client and profile.reserve and profile.most_seats != 1:
         typed = " ".join(profile.reserve)
         if "{seats}" not in typed:
-            raise problem("client", "reserve", "{seats} n'y est pas ; s'il ne se réserve qu'une place à la fois, [limits] seats = 1")
+            raise problem(
+                "client",
+                "reserve",
+                "{seats} n'y est pas ; s'il ne se réserve qu'une place à la fois, [limits] seats = 1",
+            )
     for number in profile.points:
         if not number.isdigit() or not 1 <= int(number) <= 40:
             raise problem("points", number, "un numéro de défaut est attendu, 1 à 40")
@@ -295,17 +303,22 @@ def _value(value: Any, name: str, problem: Any) -> Any:
         if isinstance(value, str) and name in ("server", "client"):
             return tuple(shlex.split(value))
         if not isinstance(value, list) or not all(isinstance(word, str | int) for word in value):
-            raise problem("une liste de textes est attendue, [\"...\", \"...\"]")
+            raise problem('une liste de textes est attendue, ["...", "..."]')
         return tuple(str(word) for word in value)
     if hint.startswith("Mapping"):
         if not isinstance(value, dict):
-            raise problem("une table est attendue, { NOM = \"valeur\" }")
+            raise problem('une table est attendue, { NOM = "valeur" }')
         return {str(key): str(inner) for key, inner in value.items()}
     wanted: dict[str, tuple[type, ...]] = {"str": (str,), "bool": (bool,), "int": (int,), "float": (int, float)}
     if not isinstance(value, wanted[hint]) or (isinstance(value, bool) and hint != "bool"):
-        said = {"str": "un texte entre guillemets", "bool": "true ou false", "int": "un nombre entier", "float": "un nombre"}
+        said = {
+            "str": "un texte entre guillemets",
+            "bool": "true ou false",
+            "int": "un nombre entier",
+            "float": "un nombre",
+        }
         raise problem(f"{said[hint]} est attendu, pas {value!r}")
-    return float(value) if hint == "float" else value
+    return float(str(value)) if hint == "float" else value
 
 
 def _table(value: Mapping[str, Any], name: str, problem: Any) -> dict[str, Any]:
@@ -319,7 +332,9 @@ def _table(value: Mapping[str, Any], name: str, problem: Any) -> dict[str, Any]:
 
 def _items(value: Any, problem: Any) -> tuple[Item, ...]:
     if not isinstance(value, dict):
-        raise problem("items", "une table est attendue : [items], puis « ce que l'on tape » = places, -1 si c'est au hasard")
+        raise problem(
+            "items", "une table est attendue : [items], puis « ce que l'on tape » = places, -1 si c'est au hasard"
+        )
     found = []
     for typed, seats in value.items():
         if isinstance(seats, bool) or not isinstance(seats, int):
@@ -348,8 +363,7 @@ def _channel(value: Any, problem: Any) -> Channel:
 def dump(profile: Profile) -> str:
     """Return a profile as TOML with comments, which parse() reads back as the same."""
     lines = ["# Profil pour « spectacles check --profile » ; ce qui a été appris se corrige à la main."]
-    for note in profile.notes:
-        lines.append(f"# {note}")
+    lines += [f"# {note}" for note in profile.notes]
     sections = list(dict.fromkeys(section for _, section, _, _ in _PLACES))
     for section in sections:
         lines.append("" if not section else f"\n[{section}]")
@@ -386,5 +400,7 @@ def _toml(value: Any) -> str:
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_toml(key)} = {_toml(inner)}" for key, inner in value.items()) + " }" if value else "{}"
+        return (
+            "{ " + ", ".join(f"{_toml(key)} = {_toml(inner)}" for key, inner in value.items()) + " }" if value else "{}"
+        )
     return "[" + ", ".join(_toml(inner) for inner in value) + "]"

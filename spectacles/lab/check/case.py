@@ -1,0 +1,85 @@
+"""What a check is given: the program, how it is spoken to, how long things may take; and fresh worlds of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectacles.lab.check.model import NotApplicable, NotReached
+from spectacles.lab.dossier.driving import Bench
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spectacles.lab.check.control import Control
+    from spectacles.lab.dossier.driving import Answer, Client
+    from spectacles.lab.dossier.profile import Item, Profile
+    from spectacles.lab.gate.events import Event
+    from spectacles.lab.gate.policy import Policy
+
+
+@dataclass
+class Case:
+    """One call of one check.
+
+    folder: the program as built. profile: how it is spoken to. control: what a sound program took, just before. quick:
+    whether to try the likeliest few of many. script: the one thing to do, of an outcome to be confirmed or played
+    again; "" for all. found: numbers of the defects that checks before this one have found.
+    """
+
+    folder: Path
+    profile: Profile
+    control: Control
+    quick: bool = False
+    script: str = ""
+    found: frozenset[int] = frozenset()
+    sources: tuple[Path, ...] = ()  # of the program, in the folder
+    sink: Callable[[Event], None] | None = None  # is told all events of gates: a recording
+    made: list[Bench] = field(default_factory=list)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which an answer is late: a multiple of what the sound reference took."""
+        return self.control.patience
+
+    @property
+    def question(self) -> int:
+        """The question of the subject that it claims to answer, 0: none."""
+        return self.profile.question
+
+    def bench(self, policy: Policy | None = None, *, gated: bool = False, **options: Any) -> Bench:
+        """Return a fresh world of the program, to be entered. policy, gated: under a gate; see driving.Bench."""
+        if self.sink is not None and (gated or policy is not None):
+            options["gate_options"] = {"sink": self.sink, **options.get("gate_options", {})}
+        made = Bench(self.folder, self.profile, self.patience, policy, gated, **options)
+        self.made.append(made)
+        return made
+
+    def item(self) -> Item:
+        """Return the show to work with: the one with the fewest seats, but some. Raises NotApplicable."""
+        items = [item for item in self.profile.items if item.seats is None or item.seats > 3]
+        if not items:
+            raise NotApplicable("aucun spectacle n'a assez de places")
+        return min(items, key=lambda item: item.seats if item.seats is not None else 0)
+
+    def seats(self, bench: Bench, client: Client, item: str) -> int:
+        """Return how many seats are left, asked. Raises NotReached."""
+        answer = bench.ask(client.consult(item))
+        return self.told(answer)
+
+    def told(self, answer: Answer) -> int:
+        """Return what a consultation has said. Raises NotReached."""
+        if answer.left is None:
+            raise NotReached(f"une simple consultation n'a pas de réponse ({answer})")
+        return answer.left
+
+    def granted(self, answer: Answer) -> Answer:
+        """Return the answer if it is yes. Raises NotReached."""
+        if answer.state != "yes":
+            raise NotReached(f"une simple réservation n'est pas acceptée ({answer})")
+        return answer
+
+    def most(self, seats: int) -> int:
+        """Return that number of seats, or what one request may ask for at most."""
+        return min(seats, self.profile.most_seats) if self.profile.most_seats else seats

@@ -1,0 +1,172 @@
+"""The command line of `spectacles check`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectacles.common import cli, invocation
+from spectacles.common.errors import EXIT_USAGE, UsageError
+from spectacles.common.text import printable
+from spectacles.lab.check import dialogue, replay, report, starts, sweeps  # noqa: F401  (their checks)
+from spectacles.lab.check.model import Report, State
+from spectacles.lab.check.registry import LAYERS, NEEDS, checks
+from spectacles.lab.check.runner import Judge
+from spectacles.lab.display import files, terminal
+from spectacles.lab.dossier import profile as profiles
+
+if TYPE_CHECKING:
+    import argparse
+
+OUT = "spectacles-check"
+
+
+def parser() -> cli.Parser:
+    """Return the parser of the command line."""
+    name = invocation.name("python -m spectacles.lab.check")
+    made = cli.Parser(
+        prog=name,
+        description="Juge un programme client-serveur : le construit, le regarde tourner, cherche ses défauts, "
+        "chacun avec ses preuves.",
+        epilog=f"exemples : {name} ./dossier --question 2\n"
+        f"           {name} ./dossier --learn p.toml, puis --profile p.toml\n"
+        "code de sortie : 0 aucun défaut, 1 des défauts, 2 usage ou profil, 3 ni construit ni démarré,\n"
+        "4 sans conclusion.",
+    )
+    made.add_argument("folder", nargs="?", metavar="DOSSIER", help="dossier du programme : sources, ou binaires")
+    made.add_argument("--question", type=cli.integer(1, 5), default=0, metavar="N", help="question du sujet, 1 à 5")
+    made.add_argument("--profile", metavar="F.toml", help="comment le construire, le lancer et lui parler")
+    made.add_argument("--learn", metavar="F.toml", help="apprend le profil, l'écrit, et ne juge pas")
+    made.add_argument("--only", metavar="NOM,...", help="seulement ces contrôles (ou ces couches, A, B, C)")
+    made.add_argument("--quick", action="store_true", help="les contrôles les plus parlants, en 15 secondes")
+    made.add_argument("--list", action="store_true", help="dit tous les contrôles, et ce qu'ils cherchent")
+    made.add_argument("--json", action="store_true", help="le rapport en JSON sur la sortie")
+    made.add_argument("--out", metavar="DIR", default=OUT, help=f"où ranger les rapports (défaut : ./{OUT})")
+    made.add_argument("--replay", metavar="DÉFAUT", help="rejoue lentement ce qui l'a montré, et le dessine")
+    return made
+
+
+def check(argv: list[str] | None = None) -> int:
+    """Judge; the exit code is said in the help."""
+    the_parser = parser()
+    options = the_parser.parse_args(argv)
+    if options.list:
+        print(listing())
+        return 0
+    if options.folder is None:
+        the_parser.error("quel dossier ? (par exemple : . pour celui-ci)")
+    only = _only(the_parser, options.only)
+    try:
+        known = profiles.load(options.profile) if options.profile else None
+        files.refuse_unwritable(options.learn)
+    except UsageError as error:
+        print(printable(str(error)), file=sys.stderr)
+        return EXIT_USAGE
+    if not os.path.isdir(options.folder):
+        the_parser.error(f"{options.folder} n'est pas un dossier")
+    judge = Judge(Path(options.folder), known, options.question, options.quick, only)
+    with terminal.Interrupts():
+        if options.learn:
+            return _learn(judge, options.learn)
+        if options.replay:
+            return replay.run(judge, Path(options.out), options.replay)
+        judge.progress = _progress if sys.stderr.isatty() and not options.json else None
+        found = judge.run()
+        if judge.progress is not None:
+            print("\r\x1b[K", end="", file=sys.stderr)
+        found = with_commands(found, options)
+        save(found, judge, Path(options.out))
+    print(json.dumps(found.to_json(), ensure_ascii=False, indent=1) if options.json else report.text(found))
+    return found.code
+
+
+def listing() -> str:
+    """Return every check: what it does, which defects it can find, what it needs."""
+    lines = []
+    layers = {"A": "le démarrage seul", "B": "le dialogue du client", "C": "ce qui passe sur le canal"}
+    for layer in LAYERS:
+        lines.append(f"couche {layer} : {layers[layer]}")
+        for one in checks():
+            if one.layer == layer:
+                finds = ", ".join(map(str, one.finds))
+                needs = f" ; il faut {', '.join(NEEDS[need] for need in one.needs)}" if one.needs else ""
+                quick = "" if one.quick else " (pas avec --quick)"
+                lines.append(f"  {one.name:<18} {one.does}{quick}")
+                lines.append(f"  {'':<18} défauts {finds}{needs}")
+    return "\n".join(lines)
+
+
+def with_commands(found: Report, options: argparse.Namespace) -> Report:
+    """Add to every defect the command line that plays it again."""
+    words = [*invocation.name("python -m spectacles.lab.check").split(), options.folder]
+    if options.profile:
+        words += ["--profile", options.profile]
+    if options.question:
+        words += ["--question", str(options.question)]
+    if options.out != OUT:
+        words += ["--out", options.out]
+    return dataclasses.replace(
+        found,
+        findings=tuple(
+            dataclasses.replace(one, replay=shlex.join([*words, "--replay", one.id]))
+            if one.state is State.DEFECT
+            else one
+            for one in found.findings
+        ),
+    )
+
+
+def save(found: Report, judge: Judge, out: Path) -> Path:
+    """Write the folder of one run, with `latest` beside it, and return it. Raises OSError."""
+    out.mkdir(parents=True, exist_ok=True)
+    base = f"{found.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = out / base
+    count = 1
+    while True:
+        try:
+            folder.mkdir()
+            break
+        except FileExistsError:
+            count += 1
+            folder = out / f"{base}-{count}"
+    files.write_whole(str(folder / "report.json"), json.dumps(found.to_json(), ensure_ascii=False, indent=1) + "\n")
+    files.write_whole(str(folder / "rapport.txt"), report.text(found) + "\n")
+    if judge.profile.server:
+        files.write_whole(str(folder / "profile.toml"), profiles.dump(judge.profile))
+    if judge.log:
+        files.write_whole(str(folder / "build.log"), judge.log + "\n")
+    for name, trace in judge.traces.items():
+        files.write_whole(str(folder / f"trace-{name}.txt"), trace)
+    link = out / f".latest.{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.name)
+    link.replace(out / "latest")
+    return folder
+
+
+def _only(the_parser: cli.Parser, text: str | None) -> tuple[str, ...]:
+    names = tuple(word.strip() for word in (text or "").split(",") if word.strip())
+    known = {one.name for one in checks()} | set(LAYERS)
+    for name in names:
+        if name not in known:
+            the_parser.error(f"pas de contrôle « {name} » (--list les dit tous)")
+    return names
+
+
+def _learn(judge: Judge, target: str) -> int:
+    with judge.prepared():
+        files.write_whole(target, profiles.dump(judge.profile))
+    for note in judge.profile.notes:
+        print(f"{printable(note)} : à compléter dans {target}")
+    print(f"{target} écrit : à relire, à corriger, puis --profile {target}")
+    return 0 if judge.profile.talks else 4
+
+
+def _progress(name: str, number: int, total: int) -> None:
+    print(f"\r\x1b[K[{number + 1}/{total}] {name}", end="", flush=True, file=sys.stderr)

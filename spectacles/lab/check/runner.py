@@ -1,0 +1,215 @@
+"""Judges one program: builds it, learns how to speak to it, runs the checks, has each defect found again."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectacles import __version__
+from spectacles.common.errors import SpectaclesError
+from spectacles.lab.check import control as controls
+from spectacles.lab.check.case import Case
+from spectacles.lab.check.model import Finding, Outcome, Report, State, Unfinished
+from spectacles.lab.check.registry import Check, checks
+from spectacles.lab.dossier import building, learning
+from spectacles.lab.dossier.driving import NotReadyError
+from spectacles.lab.dossier.profile import Profile
+
+if TYPE_CHECKING:
+    from spectacles.lab.check.control import Control
+    from spectacles.lab.dossier.building import Built
+    from spectacles.lab.gate.events import Event
+
+AGAIN = 4  # further worlds for a defect that a second one did not show
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Judge:
+    """One program to be judged. folder: as handed in. only: names of checks; () for all.
+
+    known: a profile written by hand. progress: called with the name of each check, its number and how many there are.
+    """
+
+    folder: Path
+    known: Profile | None = None
+    question: int = 0
+    quick: bool = False
+    only: tuple[str, ...] = ()
+    progress: Progress | None = None
+    traces: dict[str, str] = field(default_factory=dict)  # check -> what the tool said when it broke
+    log: str = ""  # of the build
+    profile: Profile = field(default_factory=Profile)
+
+    def run(self) -> Report:
+        """Return the report. Blocks for up to a minute or two. Never raises because of what it judges."""
+        begun = time.monotonic()
+        report = Report(
+            name=self.folder.resolve().name,
+            folder=str(self.folder),
+            question=self.question,
+            quick=self.quick,
+            when=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            version=__version__,
+        )
+        with contextlib.ExitStack() as undo:
+            try:
+                built = undo.enter_context(self.prepared())
+            except SpectaclesError as error:
+                report = dataclasses.replace(report, failed=str(error))
+            else:
+                report = self._judge(built, report)
+        return dataclasses.replace(report, seconds=time.monotonic() - begun)
+
+    @contextlib.contextmanager
+    def prepared(self) -> Iterator[Built]:
+        """Build the folder and learn the profile, for as long as this is open. Raises SpectaclesError."""
+        with tempfile.TemporaryDirectory(prefix="spectacles-check-") as into:
+            Path(into).chmod(0o755)
+            known = self.known or Profile()
+            built = building.build(self.folder, into, known.build, known.files)
+            self.log = built.log
+            self.control = controls.measure(known.channel.kind)
+            self.profile = learning.learn(
+                built, question=self.question, known=self.known, patience=max(3.0, self.control.patience)
+            )
+            yield built
+
+    def _judge(self, built: Built, report: Report) -> Report:
+        profile = self.profile
+        if profile.channel.kind != (self.known.channel.kind if self.known else ""):
+            self.control = controls.measure(profile.channel.kind)
+        report = dataclasses.replace(
+            report,
+            profile=profile.plain(),
+            question=profile.question,
+            notes=profile.notes,
+            control={"start": self.control.start, "answer": self.control.answer},
+        )
+        chosen = self.chosen()
+        findings: list[Finding] = []
+        for number, one in enumerate(chosen):
+            if self.progress is not None:
+                self.progress(one.name, number, len(chosen))
+            findings += self.examine(one, built, frozenset(finding.defect for finding in findings))
+        return dataclasses.replace(report, findings=tuple(_merge(findings)))
+
+    def chosen(self) -> list[Check]:
+        """Return the checks to be run."""
+        return [
+            one
+            for one in checks()
+            if (one.name in self.only or str(one.layer) in self.only if self.only else one.quick or not self.quick)
+        ]
+
+    def examine(self, one: Check, built: Built, found: frozenset[int] = frozenset()) -> list[Finding]:
+        """Run one check, and have what it finds confirmed."""
+        begun = time.monotonic()
+
+        def finding(outcome: Outcome, shown: tuple[int, int] = (0, 0), trace: str = "") -> Finding:
+            values = {each.name: getattr(outcome, each.name) for each in dataclasses.fields(Outcome)}
+            return Finding(
+                **values, check=one.name, layer=one.layer, shown=shown, seconds=time.monotonic() - begun, trace=trace
+            )
+
+        why = self._missing(one)
+        if why:
+            return [finding(Outcome(State.NOT_APPLICABLE, because=why))]
+        if self.control.busy:
+            return [finding(Outcome(State.INCONCLUSIVE, because="la machine est trop occupée pour juger"))]
+        outcomes, trace = self._once(one, built, "", found)
+        findings = []
+        seen: set[int] = set()
+        for outcome in outcomes:
+            if outcome.state is not State.DEFECT:
+                findings.append(finding(outcome, trace=trace))
+            elif outcome.defect not in seen:
+                seen.add(outcome.defect)
+                shown = self._confirm(one, built, outcome, found)
+                if shown[0] > 1:
+                    findings.append(finding(outcome, shown))
+                else:
+                    because = f"vu une fois, pas revu en {shown[1] - 1} autres essais : {outcome.sentence}"
+                    findings.append(
+                        finding(dataclasses.replace(outcome, state=State.INCONCLUSIVE, defect=0, because=because))
+                    )
+        return findings
+
+    def _confirm(self, one: Check, built: Built, outcome: Outcome, found: frozenset[int]) -> tuple[int, int]:
+        """Return in how many of how many worlds a defect has shown, the first one included."""
+        shows = total = 1
+        for again in range(1 + AGAIN):
+            outcomes, _ = self._once(one, built, outcome.script, found)
+            total += 1
+            shows += any(other.state is State.DEFECT and other.defect == outcome.defect for other in outcomes)
+            if again == 0 and shows == 2:
+                break
+        return shows, total
+
+    def _once(self, one: Check, built: Built, script: str, found: frozenset[int]) -> tuple[list[Outcome], str]:
+        """Run a check once. Return what it says, and the name of a trace if it broke."""
+        case = self.case(built, script, found)
+        try:
+            said = one.run(case)
+            outcomes = [said] if isinstance(said, Outcome) else list(said)
+        except Unfinished as error:
+            return [Outcome(error.state, because=str(error))], ""
+        except NotReadyError as error:
+            return [Outcome(State.NOT_REACHED, because=str(error).partition("\n")[0])], ""
+        except Exception as error:  # ours to mend, never their loss
+            self.traces[one.name] = traceback.format_exc()
+            return [Outcome(State.INCONCLUSIVE, because=f"l'outil a failli : {type(error).__name__} {error}")], one.name
+        return outcomes, ""
+
+    def case(
+        self,
+        built: Built,
+        script: str = "",
+        found: frozenset[int] = frozenset(),
+        sink: Callable[[Event], None] | None = None,
+    ) -> Case:
+        """Return what a check is called with."""
+        sources = tuple(
+            built.folder / name
+            for program in built.programs
+            if program.words == self.profile.server[: len(program.words)]
+            for name in program.sources
+        )
+        return Case(built.folder, self.profile, self.control, self.quick, script, found, sources, sink)
+
+    def _missing(self, one: Check) -> str:
+        """Return why a check cannot be run on this program, "" if it can."""
+        profile = self.profile
+        if {"client", "two clients"} & set(one.needs) and not profile.talks:
+            why = " ; ".join(profile.notes) or "aucun client"
+            return f"on ne sait pas faire parler le client ({why}) : --learn F.toml, à corriger"
+        if "two clients" in one.needs and (profile.clients == 1 or profile.question == 1):
+            return "un seul client à la fois est demandé"
+        return ""
+
+    control: Control = field(init=False, default_factory=lambda: controls.Control(0.0, 0.0))
+
+
+def _merge(findings: Sequence[Finding]) -> Iterable[Finding]:
+    """Tell each defect once, where it was found first; number what there is."""
+    first: dict[int, int] = {}
+    merged: list[Finding] = []
+    for finding in findings:
+        if finding.state is State.DEFECT and finding.defect in first:
+            at = first[finding.defect]
+            if finding.check != merged[at].check:
+                merged[at] = dataclasses.replace(merged[at], others=(*merged[at].others, finding.check))
+            continue
+        if finding.state is State.DEFECT:
+            first[finding.defect] = len(merged)
+        count = sum(other.check == finding.check for other in merged)
+        name = f"{finding.layer}-{finding.check}" + (f"-{count + 1}" if count else "")
+        merged.append(dataclasses.replace(finding, id=name))
+    return merged
