@@ -6,8 +6,8 @@
         answer = bench.ask(a.reserve("3", 2))          # typed when it waits for it; the text between two waits
         first, second = bench.ask_all(a.reserve("3", 1), b.consult("3"))
 
-Nothing here judges. A request without an answer has a reason: it is stuck (everybody sleeps), its client has ended, or it
-is late. One thread drives everything, so that a check reads from top to bottom.
+Nothing here judges. A request without an answer has a reason: it is stuck (everybody sleeps), its client has ended, or
+it is late. One thread drives everything, so that a check reads from top to bottom.
 """
 
 from __future__ import annotations
