@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,3 +85,15 @@ class Case:
     def most(self, seats: int) -> int:
         """Return that number of seats, or what one request may ask for at most."""
         return min(seats, self.profile.most_seats) if self.profile.most_seats else seats
+
+    def source(self, pattern: str) -> str:
+        """Return the first line of the program's own source in which a regular expression is found, "" without one.
+
+        "serveur.c:42 : key_t clef = ftok(...)": what a person looks for, where no call stack leads there.
+        """
+        for path in self.sources:
+            with contextlib.suppress(OSError):
+                for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+                    if re.search(pattern, line) and not line.lstrip().startswith(("//", "#", "*", "/*")):
+                        return f"{path.relative_to(self.folder)}:{number} : {line.strip()[:160]}"
+        return ""

@@ -46,6 +46,7 @@ class Judge:
     progress: Progress | None = None
     traces: dict[str, str] = field(default_factory=dict)  # check -> what the tool said when it broke
     log: str = ""  # of the build
+    notes: tuple[str, ...] = ()
     profile: Profile = field(default_factory=Profile)
 
     def run(self) -> Report:
@@ -76,7 +77,11 @@ class Judge:
             known = self.known or Profile()
             built = building.build(self.folder, into, known.build, known.files)
             self.log = built.log
-            self.control = controls.measure(known.channel.kind)
+            try:
+                self.control = controls.measure(known.channel.kind)
+            except SpectaclesError as error:  # then nobody is judged, which is not this program's fault
+                self.control = controls.Control(0.0, controls.MOST + 1.0)
+                self.notes = (str(error),)
             self.profile = learning.learn(
                 built, question=self.question, known=self.known, patience=max(3.0, self.control.patience)
             )
@@ -84,13 +89,11 @@ class Judge:
 
     def _judge(self, built: Built, report: Report) -> Report:
         profile = self.profile
-        if profile.channel.kind != (self.known.channel.kind if self.known else ""):
-            self.control = controls.measure(profile.channel.kind)
         report = dataclasses.replace(
             report,
             profile=profile.plain(),
             question=profile.question,
-            notes=profile.notes,
+            notes=(*profile.notes, *self.notes),
             control={"start": self.control.start, "answer": self.control.answer},
         )
         chosen = self.chosen()

@@ -2,37 +2,533 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from typing import TYPE_CHECKING
 
-from spectacles.lab.check.model import Outcome, defect, ok
+from spectacles.lab.check.model import NotApplicable, NotReached, Outcome, defect, ok
 from spectacles.lab.check.registry import check
-from spectacles.lab.dossier.driving import describe, ending
+from spectacles.lab.dossier import profile as words
+from spectacles.lab.dossier import tasks
+from spectacles.lab.dossier.driving import NotReadyError, alive, describe, ending, last_line
+from spectacles.lab.gate.events import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spectacles.lab.check.case import Case
+    from spectacles.lab.dossier.driving import Bench
+    from spectacles.lab.programs.world import Program, Thing
+
+CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL)
+KERNEL = ("queue", "shared memory", "semaphores", "POSIX queue", "POSIX shared memory", "POSIX semaphore")
+BENIGN = (signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG, signal.SIGCONT)  # what one without a handler never notices
+IDLE = 1.0  # seconds for which a server that nobody asks is looked at
+LOOKS = 50  # in this time
+RUNNING = 0.5  # of these looks find an idle server running: it polls without a pause
+BUSY = 0.3  # seconds of processor time a second, of an idle server
+CLIENTS = 50  # whose traces are counted
+DEADLINE = 12.0  # seconds: a sound client's own deadline is over by then
 
 
-@check("ctrl-c", finds=(34,), layer="A", does="tape Ctrl-C au terminal du serveur, qui doit finir", rank=10)
-def ctrl_c(case: Case) -> Outcome:
-    """Ctrl-C reaches the whole group of the terminal; the server ends, and not by a crash."""
+@check(
+    "ctrl-c",
+    finds=(34, 8),
+    layer="A",
+    does="tape Ctrl-C au terminal du serveur : il finit, et retire ses objets du noyau",
+    rank=10,
+)
+def ctrl_c(case: Case) -> Iterator[Outcome]:
+    """Ctrl-C reaches the whole group of the terminal; the server ends, not by a crash, and clears up."""
     with case.bench() as bench:
         server = bench.serve()
         done = "démarrer le serveur, puis taper Ctrl-C dans son terminal"
+        if case.profile.stop != "ctrl-c":
+            raise NotApplicable(f"le profil dit qu'il s'arrête autrement ({case.profile.stop})")
+        pids = set(server.tree()) | set(bench.world.tree() if bench.world.private else ())
         server.send(b"\x03")
-        if not bench.until(lambda: server.code is not None):
-            return defect(
+        if case.profile.stop_lines:
+            bench.stop()
+        ended = bench.until(lambda: server.code is not None, 3 * case.patience)
+        if not ended:
+            yield defect(
                 34,
                 "Le serveur ne s'arrête pas quand on tape Ctrl-C.",
                 done=done,
                 expected="il finit",
-                seen=f"{case.patience:.1f} s après, il est encore là : {describe(bench.server_tasks())}",
+                seen=f"il est encore là : {describe(bench.server_tasks())}",
+                source=case.source(r"SIGINT|getchar\s*\(|input\s*\("),
             )
-        if server.code in (-11, -6, -8, -7, -4):
-            return defect(
+            return
+        if server.code in CRASHES:
+            yield defect(
                 34,
                 "Le serveur plante quand on tape Ctrl-C.",
                 done=done,
                 expected="il finit, de lui-même ou par SIGINT",
                 seen=ending(server),
             )
-        return ok(f"il finit : {ending(server)}", done=done)
+        elif not bench.until(lambda: not alive(pids), 3 * case.patience):
+            yield defect(
+                34,
+                "Après Ctrl-C, des processus du serveur tournent encore.",
+                done=done,
+                expected="tous finissent",
+                seen=f"{len(alive(pids))} restent : {describe(tasks.look(alive(pids)))}",
+                source=case.source(r"SIGINT|fork\s*\("),
+            )
+        left = _kernel(bench)
+        if left and case.profile.expects("clean_stop"):
+            yield defect(
+                8,
+                "Arrêté par Ctrl-C, le serveur laisse ses objets dans le noyau.",
+                done=done,
+                expected="il retire ce qu'il a créé",
+                seen=f"{ending(server)} ; il reste {_named(left)}",
+                source=case.source(r"IPC_RMID|sem_unlink|msgget|shmget|sem_open|semget"),
+            )
+        else:
+            yield ok(f"il finit : {ending(server)}", done=done)
+
+
+@check(
+    "restart",
+    finds=(33,),
+    layer="A",
+    does="tue le serveur par kill -9, puis le relance dans le même dossier",
+    rank=20,
+)
+def restart(case: Case) -> Outcome:
+    """After kill -9 the next server starts, and serves."""
+    if not case.profile.expects("restart"):
+        raise NotApplicable("le profil ne demande pas qu'il reparte")
+    with case.bench() as bench:
+        bench.serve()
+        done = "démarrer le serveur, le tuer par kill -9, le relancer"
+        if case.profile.talks:
+            client = bench.client("A")
+            case.seats(bench, client, case.item().typed)
+            done = "démarrer le serveur, faire consulter un client, tuer le serveur par kill -9, le relancer"
+        bench.kill_server()
+        what = defect_restart(case, bench, done)
+        return what or ok("il repart", done=done)
+
+
+def defect_restart(case: Case, bench: Bench, done: str) -> Outcome | None:
+    """Start a server anew; return defect 33 if it does not start, or does not serve."""
+    try:
+        bench.serve(gated=False)
+    except NotReadyError as error:
+        assert bench.server is not None
+        source = case.source(r"IPC_EXCL|O_EXCL|\bbind\s*\(|mkfifo\s*\(|EEXIST")
+        return defect(
+            33,
+            "Tué par kill -9, le serveur ne peut plus être relancé.",
+            done=done,
+            expected="il repart",
+            seen=str(error),
+            source=source,
+        )
+    if case.profile.talks:
+        answer = bench.ask(bench.client("Z").consult(case.item().typed))
+        if not answer.known:
+            return defect(
+                33,
+                "Tué par kill -9 puis relancé, le serveur ne sert plus personne.",
+                done=done + ", puis faire consulter un autre client",
+                expected="une réponse",
+                seen=f"{answer} ; serveur : {describe(bench.server_tasks())}",
+            )
+    return None
+
+
+@check(
+    "piped-output",
+    finds=(22,),
+    layer="A",
+    does="lance le serveur avec sa sortie dans un tube, et regarde si elle paraît",
+    rank=30,
+)
+def piped_output(case: Case) -> Outcome:
+    """What the server says when it is ready on a terminal, it says into a pipe, too, at that time."""
+    if not case.profile.expects("piped_output"):
+        raise NotApplicable("le profil ne le demande pas")
+    with case.bench() as bench:
+        server = bench.serve()
+        bench.settle(0.5)
+        wanted = server.output().strip()
+    if not wanted:
+        raise NotApplicable("le serveur n'affiche rien")
+    with case.bench() as bench:
+        command = words.fill(case.profile.server, dir=bench.world.inside)
+        program = bench.world.start(
+            ["sh", "-c", '"$@" 2>&1 | cat', "sh", *command],
+            env=case.profile.server_env,
+            cwd=case.profile.server_folder,
+        )
+        bench.server = program
+        bench.wait_ready(program)
+        bench.settle(0.5)
+        bench.until(lambda: bool(program.output().strip()), case.patience / 2)
+        if program.output().strip():
+            return ok("elle paraît", done="lancer le serveur, sortie dans un tube")
+        return defect(
+            22,
+            "La sortie du serveur ne paraît pas quand elle va dans un tube ou un fichier.",
+            done="lancer le serveur avec sa sortie dans un tube (./serveur | cat), et attendre qu'il soit prêt",
+            expected=f"ce qu'il dit sur un terminal : « {last_line(wanted)} »",
+            seen="rien",
+            source=case.source(r"printf\s*\(|puts\s*\(|cout|print\("),
+        )
+
+
+@check(
+    "idle",
+    finds=(35,),
+    layer="A",
+    does="mesure le temps de processeur du serveur quand personne ne demande rien",
+    rank=40,
+)
+def idle(case: Case) -> Outcome:
+    """An idle server sleeps. A spinning one is always running or ready to, however busy the machine is."""
+    with case.bench() as bench:
+        bench.serve()
+        bench.settle(case.patience / 2)
+        pids = {one.pid for one in bench.server_tasks()}
+        before, begun = tasks.processor(pids), time.monotonic()
+        running = 0
+        for _ in range(LOOKS):
+            time.sleep(IDLE / LOOKS)
+            running += any(one.state == "R" for one in tasks.look(pids))
+        spent, passed = tasks.processor(pids) - before, time.monotonic() - begun
+        said = f"{spent:.2f} s de processeur en {passed:.1f} s ; il calculait à {running} regards sur {LOOKS}"
+        if running > RUNNING * LOOKS or spent > BUSY * passed:
+            return defect(
+                35,
+                "Le serveur occupe le processeur alors que personne ne lui demande rien.",
+                done="démarrer le serveur, et ne rien lui demander pendant une seconde",
+                expected="il dort dans un appel bloquant",
+                seen=said.replace(".", ","),
+                source=case.source(r"IPC_NOWAIT|O_NONBLOCK|MSG_DONTWAIT|while\s*\(\s*(1|true|True)\s*\)"),
+            )
+        return ok(said.replace(".", ","))
+
+
+@check("eintr", finds=(31,), layer="A", does="suspend et reprend le serveur, lui envoie des signaux anodins", rank=45)
+def interrupted(case: Case) -> Outcome:
+    """Ctrl-Z and fg interrupt msgrcv, semop, epoll_wait with EINTR, with no handler at all; so do signals caught."""
+    with case.bench() as bench:
+        server = bench.serve()
+        done = "démarrer le serveur, le suspendre (SIGSTOP), le reprendre (SIGCONT)"
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            server.signal(number)
+            time.sleep(0.02)
+        bench.settle(0.3)
+        caught = [number for number in BENIGN if _catches(server.pid, number)]
+        for number in caught:
+            os.kill(server.pid, number)
+            done += f", lui envoyer {number.name}"
+            bench.settle(0.3)
+        what = _serves_still(case, bench, server)
+        if what:
+            return defect(
+                31,
+                "Un appel interrompu par un signal (EINTR) met fin au serveur.",
+                done=done,
+                expected="il attend de nouveau",
+                seen=what,
+                source=case.source(r"msgrcv\s*\(|semop\s*\(|accept\s*\(|sem_wait\s*\("),
+            )
+        return ok("il sert toujours", done=done)
+
+
+def _catches(pid: int, number: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            mask = next(line for line in file if line.startswith("SigCgt:"))
+    except (OSError, StopIteration):
+        return False
+    return bool(int(mask.split()[1], 16) >> (number - 1) & 1)
+
+
+def _serves_still(case: Case, bench: Bench, server: Program) -> str:
+    """Return "" if a server that has served still does, else what is wrong."""
+    asked = ""
+    if server.code is None and case.profile.talks:
+        answer = bench.ask(bench.client("Z").consult(case.item().typed))
+        asked = "" if answer.known else f"{answer} ; serveur : {describe(bench.server_tasks())}"
+    if bench.ended(server):
+        return f"le serveur a fini ({ending(server)}) : {last_line(server.output())}"
+    if case.profile.talks:
+        return asked
+    if not any(one.serves for one in bench.server_tasks()):
+        return f"il n'attend plus de requête : {describe(bench.server_tasks())}"
+    return ""
+
+
+@check(
+    "second-server",
+    finds=(9, 38),
+    layer="A",
+    does="lance un second serveur à côté du premier : il est refusé, et ne touche à rien",
+    rank=50,
+)
+def second_server(case: Case) -> Outcome:
+    """There is only ever one server; a second one is refused, and leaves the first one alone."""
+    if not case.profile.expects("second_server"):
+        raise NotApplicable("le profil ne demande pas qu'un second serveur soit refusé")
+    with case.bench() as bench:
+        first = bench.serve()
+        client = bench.client("A") if case.profile.talks else None
+        item = case.item().typed if client else ""
+        seats = 0
+        if client is not None:
+            seats = case.seats(bench, client, item)
+            case.granted(bench.ask(client.reserve(item, 1)))
+        before = _kernel(bench)
+        fifos = _fifos(bench)
+        done = "démarrer le serveur, puis un second dans le même dossier"
+        try:
+            second = bench.serve()
+            refused = False
+        except NotReadyError:
+            assert bench.server is not None
+            second = bench.server
+            refused = second.code is not None
+        bench.server = first
+        if not refused and second.code is None:
+            bench.settle(0.3)
+            gone = _gone(before, _kernel(bench))
+            more = f" ; il a retiré {_named(gone)}" if gone else ""
+            if any(one.serves for one in tasks.look(second.tree())):
+                return defect(
+                    9,
+                    "Un second serveur n'est pas refusé : les deux servent à la fois.",
+                    done=done,
+                    expected="il est refusé par un message clair, et finit",
+                    seen=f"il tourne : {describe(tasks.look(second.tree()))}{more}",
+                    source=case.source(r"IPC_CREAT|sem_unlink|O_CREAT|SO_REUSEPORT|mkfifo\s*\("),
+                )
+            second.signal(signal.SIGKILL)
+        seen = ""
+        gone = _gone(before, _kernel(bench))
+        if gone:
+            seen = f"le second a retiré {_named(gone)}"
+        elif fifos - _fifos(bench):
+            seen = f"le second a retiré {', '.join(sorted(fifos - _fifos(bench)))}"
+        elif first.code is not None:
+            seen = f"le premier a fini ({ending(first)})"
+        elif client is not None:
+            answer = bench.ask(bench.client("B").consult(item))
+            if not answer.known:
+                seen = f"{answer} ; serveur : {describe(bench.server_tasks())}"
+            elif answer.left != seats - 1:
+                seen = f"il restait {seats - 1} place(s), il en reste {answer.left}"
+        if seen:
+            return defect(
+                38,
+                "Un second serveur, bien que refusé, dérange le premier.",
+                done=done,
+                expected="il ne touche à rien de ce qu'a le premier",
+                seen=seen,
+                source=case.source(r"unlink\s*\(|IPC_RMID|SETVAL|O_TRUNC|sem_unlink"),
+            )
+        return ok(f"il est refusé ({ending(second)}) : {last_line(second.output())}", done=done)
+
+
+@check("ftok", finds=(36,), layer="A", does="regarde les clefs que le serveur demande au noyau", rank=60)
+def ftok(case: Case) -> Outcome:
+    """A key of -1 is what ftok returns when its file is not there: everybody's who makes that mistake."""
+    with case.bench(gated=True, gate_options={"calls_held": ("msgget", "semget", "shmget")}) as bench:
+        bench.serve()
+        assert bench.gate is not None
+        asked = [
+            event
+            for event in bench.gate.events()
+            if event.kind is Kind.CALL and event.call in ("msgget", "semget", "shmget")
+        ]
+        if not asked:
+            raise NotApplicable("il ne demande aucun objet System V")
+        wrong = [event for event in asked if event.object.endswith("0xffffffff")]
+        if wrong:
+            return defect(
+                36,
+                "La clef vaut -1 : ftok a échoué, et son résultat n'est pas regardé.",
+                done="démarrer le serveur, en regardant ses appels",
+                expected="une clef qui soit la sienne, ou un refus clair",
+                seen=f"{wrong[0].call} avec la clef 0xffffffff, celle de tous les programmes où ftok échoue",
+                timeline=[str(event) for event in asked],
+                source=case.source(r"\bftok\s*\("),
+            )
+        return ok(", ".join(sorted({event.object for event in asked})))
+
+
+@check("no-server", finds=(40,), layer="A", does="lance le client sans serveur", rank=70)
+def no_server(case: Case) -> Outcome:
+    """A client without a server says so and ends, or goes back to its menu: it does not hang, crash, make the queue."""
+    if not case.profile.client:
+        raise NotApplicable("aucun client")
+    if case.profile.client_first:
+        raise NotApplicable("le profil dit que le client se lance d'abord")
+    with case.bench() as bench:
+        done = "lancer le client seul, sans serveur"
+        client = bench.client("A")
+        client.start(words.fill(case.profile.consult, item="1", seats=1) if case.profile.style == "arguments" else ())
+        program = client.program
+        assert program is not None
+
+        def waits() -> bool:
+            return program.code is not None or client.waits_to_read() is not None
+
+        come = bench.until(waits, case.patience)
+        if come and program.code is None and case.profile.talks and case.profile.style != "arguments":
+            done += ", et consulter"
+            request = client.consult(case.item().typed)
+            bench.drive(request)
+            come = request.done
+            if request.answer is not None and request.answer.state == "left":
+                raise NotApplicable("le client répond de lui-même")
+        made = [thing for thing in _kernel(bench) if thing.kind in ("queue", "POSIX queue")]
+        if made:
+            return defect(
+                40,
+                "Sans serveur, le client crée lui-même la file, et y attend une réponse que personne n'enverra.",
+                done=done,
+                expected="il dit qu'il n'y a pas de serveur",
+                seen=f"il a créé {_named(made)}",
+                source=case.source(r"IPC_CREAT|O_CREAT"),
+            )
+        if program.code in CRASHES:
+            return defect(
+                40,
+                "Sans serveur, le client plante.",
+                done=done,
+                expected="il dit qu'il n'y a pas de serveur",
+                seen=ending(program),
+            )
+        if not come and not bench.until(waits, DEADLINE):  # a deadline of its own is no defect
+            return defect(
+                40,
+                "Sans serveur, le client attend sans fin.",
+                done=done,
+                expected="il dit qu'il n'y a pas de serveur",
+                seen=describe(client.doing()),
+            )
+        return ok(f"{last_line(program.output())} ({ending(program)})", done=done)
+
+
+@check(
+    "leaks",
+    finds=(37,),
+    layer="A",
+    does=f"compte threads, descripteurs et zombies du serveur avant et après {CLIENTS} clients",
+    needs=("client",),
+    quick=False,
+    rank=80,
+)
+def leaks(case: Case) -> Outcome:
+    """What each client leaves behind adds up: after fifty of them it shows."""
+    item = case.item().typed
+    with case.bench() as bench:
+        bench.serve()
+
+        def visit(number: int) -> None:
+            client = bench.client(f"C{number}")
+            answer = bench.ask(client.consult(item))
+            if not answer.known:
+                raise NotReached(f"le client {number} n'a pas de réponse ({answer})")
+            client.quit()
+            assert client.program is not None
+            program = client.program
+            if not case.profile.quit or not bench.until(lambda: program.code is not None, case.patience / 2):
+                client.kill()
+                bench.until(lambda: program.code is not None)
+
+        for number in range(3):
+            visit(number)
+        bench.settle()
+        before = _counts(bench)
+        for number in range(3, 3 + CLIENTS):
+            visit(number)
+        bench.settle()
+        grown: dict[str, int] = {}
+
+        def calm() -> bool:  # what the last ones leave may take a moment to go
+            grown.clear()
+            now = _counts(bench)
+            grown.update({name: now[name] - before[name] for name in now if now[name] - before[name] >= CLIENTS * 0.8})
+            return not grown
+
+        bench.until(calm)
+        done = f"faire consulter {CLIENTS} clients, l'un après l'autre, qui partent"
+        if grown:
+            said = ", ".join(f"{count} {name} de plus" for name, count in grown.items())
+            return defect(
+                37,
+                f"Le serveur garde pour chaque client de quoi épuiser la machine : {said}.",
+                done=done,
+                expected="autant qu'avant, une fois les clients partis",
+                seen=said,
+                source=case.source(r"pthread_create\s*\(|accept\s*\(|fork\s*\("),
+            )
+        return ok("autant qu'avant", done=done)
+
+
+def _counts(bench: Bench) -> dict[str, int]:
+    pids = {one.pid for one in bench.server_tasks()}
+    found = {"threads": 0, "descripteurs": 0, "zombies": 0}
+    for pid in pids:
+        try:
+            found["threads"] += len(os.listdir(f"/proc/{pid}/task"))
+            found["descripteurs"] += len(os.listdir(f"/proc/{pid}/fd"))
+            found["zombies"] += _zombies(pid)
+        except OSError:
+            continue
+    return found
+
+
+def _zombies(pid: int) -> int:
+    count = 0
+    try:
+        for tid in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{tid}/children") as file:
+                for child in file.read().split():
+                    with open(f"/proc/{child}/stat") as stat:
+                        count += stat.read().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        pass
+    return count
+
+
+def _kernel(bench: Bench) -> list[Thing]:
+    """Return the objects in the kernel of a world."""
+    return [thing for thing in bench.world.objects().objects if thing.kind in KERNEL]
+
+
+def _fifos(bench: Bench) -> set[str]:
+    return {thing.name for thing in bench.world.objects().objects if thing.kind == "FIFO"}
+
+
+def _gone(before: list[Thing], after: list[Thing]) -> list[Thing]:
+    """Return objects that are no more, or are others of the same name."""
+    there = {(thing.kind, thing.name, thing.detail.get("id"), thing.detail.get("inode")) for thing in after}
+    return [
+        thing
+        for thing in before
+        if (thing.kind, thing.name, thing.detail.get("id"), thing.detail.get("inode")) not in there
+    ]
+
+
+_FRENCH = {
+    "queue": "la file",
+    "shared memory": "la mémoire partagée",
+    "semaphores": "les sémaphores",
+    "POSIX queue": "la file POSIX",
+    "POSIX shared memory": "la mémoire POSIX",
+    "POSIX semaphore": "le sémaphore",
+}
+
+
+def _named(things: list[Thing]) -> str:
+    return ", ".join(f"{_FRENCH[thing.kind]} {thing.name}" for thing in things[:4]) + ("…" if len(things) > 4 else "")

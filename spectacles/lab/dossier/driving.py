@@ -164,8 +164,7 @@ class Request:
         size = client.printed()
         if not self._waiting_since or size != self._size:
             self._waiting_since, self._size = now, size
-        patience = SETTLED if self._read("") is not None else client.bench.grace
-        if now - self._waiting_since > patience:
+        if self._read("") is not None or now - self._waiting_since > client.bench.grace:
             self._finish("other")
 
     def _begin(self) -> None:
@@ -173,6 +172,7 @@ class Request:
         self.call = time.monotonic_ns()
         self._size = -1
         style = client.bench.profile.style
+        self._from = client.printed() if client.bench.profile.answers_file or style == "menu" else 0
         if style == "arguments":
             client.start(self._lines)
             self._lines, self._typed = [], True
@@ -180,7 +180,6 @@ class Request:
             client.start()
         elif client.program.code is not None:
             self._finish("unsent")
-        self._from = client.printed()
 
     def text(self) -> str:
         """Return what the client has printed since the request began."""
@@ -220,9 +219,10 @@ class Request:
 class Client:
     """A client of the program, in a terminal of its own. Made by Bench.client()."""
 
-    def __init__(self, bench: Bench, name: str, gated: bool = False) -> None:
+    def __init__(self, bench: Bench, name: str, gated: bool = False, pid: int | None = None) -> None:
         self.bench = bench
         self.name = name
+        self.pid = pid  # the one that it shall have in its world
         self.program: Program | None = None
         self.pending: list[str] = []  # lines still to be typed before it is at its menu
         self._gated = gated
@@ -248,15 +248,15 @@ class Client:
         server = self.bench.server
         return {"client": self.name, "pid": server.inside if server else 0, "dir": self.bench.world.inside}
 
-    def start(self, arguments: Sequence[str] = (), pid: int | None = None) -> Program:
-        """Start it. arguments: added to its command. pid: the one that it shall have inside. Raises WorldError."""
+    def start(self, arguments: Sequence[str] = ()) -> Program:
+        """Start it. arguments: added to its command. Raises WorldError, GateError."""
         profile = self.bench.profile
         command = [*words.fill(profile.client, **self._values()), *arguments]
         self._runs += 1
         name = self.name if self._runs == 1 else f"{self.name}{self._runs}"
         options: dict[str, Any] = {"env": profile.client_env, "cwd": profile.client_folder}
-        if pid is not None:
-            options["pid"] = pid
+        if self.pid is not None:
+            options["pid"] = self.pid
         if self._gated and self.bench.gate is not None:
             self.program = self.bench.gate.start(name, command, **options)
         else:
@@ -461,6 +461,12 @@ class Bench:
         own = {pid for client in self.clients if client.program is not None for pid in client.program.tree()}
         return set(self.world.tree()) - own if self.world.private else set()
 
+    def ended(self, program: Program) -> bool:
+        """Say whether a program has ended; then all that it has printed has been read."""
+        with contextlib.suppress(WorldError):
+            program.wait(0.0 if program.code is None else 0.5)
+        return program.code is not None
+
     def server_tasks(self) -> list[tasks.Doing]:
         """Return what the tasks of the server do, also of children that have outlived it."""
         assert self.server is not None
@@ -468,9 +474,12 @@ class Bench:
 
     # Clients
 
-    def client(self, name: str, *, gated: bool = False) -> Client:
-        """Return a new client; it is started by its first request, or by Client.start()."""
-        made = Client(self, name, gated)
+    def client(self, name: str, *, gated: bool = False, pid: int | None = None) -> Client:
+        """Return a new client; it is started by its first request, or by Client.start().
+
+        gated: under the gate. pid: the one that it shall have in its world (private worlds only).
+        """
+        made = Client(self, name, gated, pid)
         self.clients.append(made)
         return made
 
@@ -522,7 +531,7 @@ class Bench:
         Whoever waits for the keyboard waits for us: then nothing is stuck while there is something to type.
         """
         del requests
-        return self.quiet_for > max(self.patience / 10, 0.1)
+        return self.quiet_for > max(self.patience / 2, 0.5)
 
     @property
     def quiet_for(self) -> float:

@@ -436,10 +436,10 @@ class _Learner:
         for line in words.fill(lines, item=item, seats=seats, client=self.client.name):
             if self.over():
                 break
-            said += self.say(line)
+            said += "\n" + self.say(line)  # what answers a line begins one: no prompt gets into a pattern
         extra = 0
         while not self.over() and not self._at_menu(said) and extra < TRIES:
-            said += self.say("")
+            said += "\n" + self.say("")
             extra += 1
         return said
 
@@ -512,6 +512,11 @@ def _tokens(text: str) -> list[str]:
     return [*order[1:], *order[:1]] if len(order) > 1 else order  # not the first: 0 is what an error looks like
 
 
+def _escape(text: str) -> str:
+    """Escape what a regular expression would take for more than itself, for people to read."""
+    return re.sub(r"[\\.^$*+?()\[\]{}|]", r"\\\g<0>", text)
+
+
 def _number(left: re.Pattern[str], text: str) -> int | None:
     found = left.search(text)
     return int(found[1]) if found else None
@@ -519,8 +524,8 @@ def _number(left: re.Pattern[str], text: str) -> int | None:
 
 def _left_pattern(texts: list[str], taken: list[int], item: str) -> str:
     """Return a pattern whose number goes down in `texts` as `taken` goes up, "" if there is none."""
-    first = texts[0]
-    for line in first.splitlines():
+    first = texts[0].splitlines()
+    for line in reversed(first):  # what answers comes last: before it, a list may be the client's own
         for number in re.finditer(r"-?\d+", line):
             start, end = number.span()
             for with_item in (True, False):
@@ -538,15 +543,15 @@ def _patterns(line: str, start: int, end: int, item: str, with_item: bool) -> It
     """Return patterns for the number at start..end of a line, with what stands around it, those that say more first."""
     before, after = line[:start], line[end:]
     tail = re.match(r"\D{0,12}?(?:[^\W\d]+|[^\w\s]|$)", after)
-    behind = re.escape(tail[0]) if tail and tail[0].strip() else ""
+    behind = _escape(tail[0]) if tail and tail[0].strip() else ""
     lead = re.search(r"(?:[^\W\d][^\d]{0,15}|[^\w\s]\s*)$", before)
-    front = re.escape(lead[0]) if lead and lead[0].strip() else ""
+    front = _escape(lead[0]) if lead and lead[0].strip() else ""
     number = r"(-?\d+)"
     if with_item:
-        head = re.match(rf"(\W*){re.escape(item)}(?!\d)", line)
+        head = re.match(rf"(\W*){_escape(item)}(?!\d)", line)
         if head and head.end() <= start:
-            open_ = re.escape(head[1].strip())
-            close = re.escape(line[head.end() : head.end() + 1].strip())
+            open_ = _escape(head[1].strip())
+            close = _escape(line[head.end() : head.end() + 1].strip())
             between = rf"^\W*?{open_}{{item}}(?!\d){close}.*?"
             for tail_ in (behind, ""):
                 for head_ in ("", front):
@@ -576,7 +581,7 @@ def _lines(text: str) -> set[str]:
 def _best(shapes: set[str], hint: str, without: list[str], within: list[str]) -> str:
     """Return a pattern for the most telling of some lines, which is in all of `within` and none of `without`."""
     for shape in sorted(shapes, key=lambda one: (not re.search(hint, one, re.IGNORECASE), -len(one), one)):
-        text = re.escape(shape).replace(r"\ ", " ").replace(r"\#", r"\d+").replace("#", r"\d+")
+        text = _escape(shape).replace("#", r"\d+")
         compiled = words.pattern(text)
         if all(compiled.search(said) for said in within) and not any(compiled.search(said) for said in without):
             return text

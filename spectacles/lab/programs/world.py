@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 ANSWER = 15.0  # seconds that the first process gets for an answer
 ENDING = 8.0  # and to end everything and count
+LAST_WORDS = 0.1  # seconds for what a program has printed to be read, once it has ended
 LOCK_WAIT = 600.0  # seconds to wait for another world's end, where only one can be at a time
 ROOT = Path(__file__).resolve().parents[3]  # the folder that holds this package: on the path of the first process
 MEBI = 1024 * 1024
@@ -175,7 +176,11 @@ class Program:
                 if self._world._over:
                     raise WorldError(f"{self.command[0]} : son monde a fini avant lui")
                 self._world._changed.wait(left)
-            self._read_terminal()
+            # What was printed last reaches our side of the terminal a moment later; then that side says that it is over,
+            # unless somebody else still has the terminal.
+            patience = time.monotonic() + LAST_WORDS
+            while self._read_terminal() and time.monotonic() < patience:
+                self._world._changed.wait(0.001)
             return self.code
 
     def signal(self, number: int) -> None:
