@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from spectacles.lab.check.model import NotApplicable, NotReached, Outcome, defect, ok
 from spectacles.lab.check.registry import check
+from spectacles.lab.check.sites import At, Site, plain
 from spectacles.lab.dossier import profile as words
 from spectacles.lab.dossier import tasks
 from spectacles.lab.dossier.driving import NotReadyError, alive, describe, ending, last_line
 from spectacles.lab.gate.events import Kind
+from spectacles.lab.gate.policy import Fail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL)
 KERNEL = ("queue", "shared memory", "semaphores", "POSIX queue", "POSIX shared memory", "POSIX semaphore")
 BENIGN = (signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG, signal.SIGCONT)  # what one without a handler never notices
+INTERRUPTIBLE = ("msgrcv", "mq_receive", "accept", "read", "recv", "semop", "open", "poll")
 IDLE = 1.0  # seconds for which a server that nobody asks is looked at
 LOOKS = 50  # in this time
 RUNNING = 0.5  # of these looks find an idle server running: it polls without a pause
@@ -231,6 +235,8 @@ def interrupted(case: Case) -> Outcome:
             done += f", lui envoyer {number.name}"
             bench.settle(0.3)
         what = _serves_still(case, bench, server)
+        if not what:
+            return _interrupt_each(case)
         if what:
             return defect(
                 31,
@@ -241,6 +247,51 @@ def interrupted(case: Case) -> Outcome:
                 source=case.source(r"msgrcv\s*\(|semop\s*\(|accept\s*\(|sem_wait\s*\("),
             )
         return ok("il sert toujours", done=done)
+
+
+def _interrupt_each(case: Case) -> Outcome:
+    """Let each call that the server waits in fail with EINTR once: that is what a caught signal does to it.
+
+    Only where it catches signals: otherwise these calls are never interrupted. One that then ends as if it had been
+    asked to may mean it so.
+    """
+    with case.bench(gated=True) as bench:
+        server = bench.serve()
+        assert bench.gate is not None
+        if not any(_catches(pid, number) for pid in server.tree() for number in range(1, 32)):
+            return ok("il n'intercepte aucun signal", done="suspendre le serveur, le reprendre")
+        found = []
+        bench.settle()
+        for name in list(bench.gate.tasks):
+            rest = bench.gate.asleep(name)
+            if rest is not None and rest.state == "asleep" and rest.object and rest.call in INTERRUPTIBLE:
+                times = sum(
+                    event.kind is Kind.CALL and (event.task, event.call) == (rest.task, rest.call)
+                    and plain(event.object) == plain(rest.object)
+                    for event in bench.gate.events()
+                )  # fmt: skip
+                found.append(Site(rest.task, rest.call, plain(rest.object), times, rest.object))
+    for site in found[:6]:
+        policy = At(site, Fail(errno.EINTR))
+        policy.arm()
+        with case.bench(policy) as bench:
+            done = f"démarrer le serveur ; {site.call}({site.shown}), où {site.task} attend, est interrompu (EINTR)"
+            try:
+                server = bench.serve()
+                what = _serves_still(case, bench, server) if policy.reached.is_set() else ""
+            except NotReadyError as error:
+                assert bench.server is not None
+                server, what = bench.server, str(error)
+            if what and policy.reached.is_set() and not (bench.ended(server) and server.code == 0):
+                return defect(
+                    31,
+                    "Un appel interrompu par un signal (EINTR) met fin au serveur.",
+                    done=done,
+                    expected="il attend de nouveau",
+                    seen=what,
+                    source=case.source(rf"\b{site.call}\s*\("),
+                )
+    return ok(f"{len(found)} appels interrompus, il attend de nouveau")
 
 
 def _catches(pid: int, number: int) -> bool:

@@ -397,6 +397,7 @@ class Bench:
         deadline = time.monotonic() + (until or max(self.patience, 2.0))
         typed: dict[int, int] = {}
         seen: dict[int, int] = {}
+        now: dict[int, int] = {}
         while True:
             if program.code is not None or program.failed:
                 with contextlib.suppress(WorldError):
@@ -407,7 +408,7 @@ class Bench:
             if reader is not None and todo:
                 typed[reader.tid] = reader.switches
                 program.type(todo.pop(0))
-            now = {one.tid: one.switches for one in doing}
+            last, now = now, {one.tid: one.switches for one in doing}
             if doing and not todo and all(one.asleep for one in doing) and any(one.serves for one in doing):
                 if now == seen:
                     return
@@ -415,20 +416,15 @@ class Bench:
             else:
                 seen = {}
             if time.monotonic() > deadline:
-                if (
-                    doing
-                    and any(one.state in "RSD" for one in doing)
-                    and not todo
-                    and self._channel_there(program, doing)
-                ):
+                if doing and any(one.state in "RSD" for one in doing) and not todo and self._busy(doing, last):
                     return
                 raise NotReadyError(f"le serveur n'attend aucune requête : {describe(doing)}")
             time.sleep(STEP if now != seen else 2 * STEP)
 
-    def _channel_there(self, program: Program, doing: list[tasks.Doing]) -> bool:
-        """Say whether a server that never sleeps has made something to be spoken to by: it has computed, or polls."""
-        del program
-        return any(one.state == "R" or one.timed for one in doing)
+    @staticmethod
+    def _busy(doing: Sequence[tasks.Doing], last: dict[int, int]) -> bool:
+        """Say whether a task computes, wakes by the clock, or has run since the last look."""
+        return any(one.state == "R" or one.timed or last.get(one.tid, one.switches) != one.switches for one in doing)
 
     def stop(self, program: Program | None = None) -> None:
         """Ask a server to stop in the way of the profile; it is not waited for, but its lines are typed."""

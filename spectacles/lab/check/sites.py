@@ -1,0 +1,123 @@
+"""Places in a program's run where something can be done to it: the calls between a request and its answer.
+
+learn() watches one request; each call that the watched side makes meanwhile is a Site. At is the policy that stops,
+fails or kills a task there in another world. A site is matched by names, never by its place in the run: the task, the
+call, its object without the numbers that differ between runs, and which of several.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spectacles.lab.gate.events import BUSY, HAS, LACKS, Kind
+from spectacles.lab.gate.policy import Go
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from spectacles.lab.gate.events import Event
+    from spectacles.lab.gate.policy import Decision
+    from spectacles.lab.gate.policy import Gate as PolicyGate
+
+BORN = "+"  # in the place of the name of a task that was born after the request was made
+_VARIES = re.compile(r"#\d+|\d{3,}|\+0x[0-9a-f]+|0x[0-9a-f]+")
+_SKIPPED = ("poll", "sleep", "exec", "wait", "begins")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One call. task: its name, or BORN. object: as plain() has it. nth: which of those alike, from 1."""
+
+    task: str
+    call: str
+    object: str
+    nth: int = 1
+    shown: str = ""  # the object as it was called when the site was learnt
+
+    def __str__(self) -> str:
+        """Say it in French: « avant write(spectacles.dat) de server.2 »."""
+        who = "d'un nouveau thread ou processus" if self.task == BORN else f"de {self.task}"
+        which = f", {self.nth}e fois" if self.nth > 1 else ""
+        return f"avant {self.call}({self.shown}) {who}{which}"
+
+    @property
+    def script(self) -> str:
+        """Return it as text that of_script() reads."""
+        return "|".join((self.task, self.call, self.object, str(self.nth), self.shown))
+
+    @classmethod
+    def of_script(cls, text: str) -> Site:
+        """Return the site that `script` has written. Raises ValueError."""
+        task, call, thing, nth, shown = text.split("|", 4)
+        return cls(task, call, thing, int(nth), shown)
+
+
+def plain(thing: str) -> str:
+    """Return the name of an object without what differs from run to run."""
+    return _VARIES.sub("#", thing)
+
+
+def sites(events: Sequence[Event], born_before: Iterable[str], tasks: Iterable[str]) -> list[Site]:
+    """Return the calls in `events` of programs called `tasks`, in order.
+
+    born_before: names of the tasks that there were when the request was made.
+    """
+    old, prefixes = set(born_before), tuple(tasks)
+    count: dict[tuple[str, str, str], int] = {}
+    found = []
+    for event in events:
+        if not event.task.startswith(prefixes) or event.kind not in (Kind.CALL, Kind.MARK):
+            continue
+        if event.call in (BUSY, HAS, LACKS, *_SKIPPED):
+            continue
+        key = (event.task if event.task in old else BORN, event.call, plain(event.object))
+        count[key] = count.get(key, 0) + 1
+        found.append(Site(*key, count[key], event.object))
+    return found
+
+
+class At:
+    """A policy: everything goes, but when it is armed and a task comes to a site, it does there what it is told."""
+
+    waiting = False
+    stepwise = False
+
+    def __init__(self, site: Site | None = None, decision: Decision | None = None) -> None:
+        self.site = site
+        self.decision: Decision = decision or Go()
+        self.reached = threading.Event()
+        self.event: Event | None = None  # at which it was done
+        self._armed = False
+        self._count = 0
+        self._old: set[str] = set()
+
+    def arm(self, gate: PolicyGate | None = None) -> None:
+        """Look for the site from now on. gate: whose tasks of now are not new ones."""
+        self._old = set(gate.tasks) if gate is not None else set()
+        self._count = 0
+        self.reached.clear()
+        self._armed = True
+
+    def opened(self, gate: PolicyGate) -> None:
+        """Nothing to prepare."""
+
+    def decide(self, gate: PolicyGate, event: Event) -> Decision:
+        """Do what it is there for at the site, once."""
+        site = self.site
+        if not self._armed or site is None or event.call != site.call or plain(event.object) != site.object:
+            return Go()
+        if (event.task if event.task in self._old or site.task != BORN else BORN) != site.task:
+            return Go()
+        self._count += 1
+        if self._count != site.nth:
+            return Go()
+        self._armed = False
+        self.event = event
+        self.reached.set()
+        return self.decision
+
+    def look(self, gate: PolicyGate) -> None:
+        """Nothing to look for."""
