@@ -1,0 +1,443 @@
+"""Layer B: what shows in the client's dialogue, one client or several, with nothing stopped on the way."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from spectacles.lab.check.model import Inconclusive, NotApplicable, NotReached, Outcome, defect, ok
+from spectacles.lab.check.registry import check
+from spectacles.lab.check.sites import BeforeAnswer
+from spectacles.lab.check.starts import CRASHES, RUNNING
+from spectacles.lab.dossier import profile as words
+from spectacles.lab.dossier import tasks
+from spectacles.lab.dossier.driving import describe, ending, last_line
+from spectacles.lab.judge.linearizability import Verdict
+from spectacles.lab.judge.linearizability import check as linearizable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from spectacles.lab.check.case import Case
+    from spectacles.lab.dossier.driving import Answer, Bench, Client
+    from spectacles.lab.programs.world import Program
+
+LONG = "a" * 200  # letters typed where a number or a name is wanted
+HUGE = 1 << 28  # seats: a size that no buffer has
+OUT_OF_RANGE = ("99999999", "-1", "1000000")  # in the place of a show
+NOBODY = ("9", "8", "7", "12")  # shows that a small catalogue has not
+FLOOD = 1 << 16  # bytes printed by a client at the end of its input: it goes round and round
+LONG_PID = 1_234_567  # what 64-bit machines give, and a buffer of five digits does not hold
+
+
+@check(
+    "refusal",
+    finds=(18,),
+    layer="B",
+    does="demande trop de places, puis sert un autre client",
+    needs=("client",),
+    rank=10,
+)
+def refusal(case: Case) -> Outcome:
+    """A reservation of more than is left is refused, and everybody is served after it."""
+    item = case.item().typed
+    with case.bench() as bench:
+        server = bench.serve()
+        a = bench.client("A")
+        left = case.seats(bench, a, item)
+        case.granted(bench.ask(a.reserve(item, 1)))
+        if case.profile.most_seats:
+            raise NotApplicable("le nombre de places par requête est limité")
+        answer = bench.ask(a.reserve(item, left + 100))
+        if answer.state == "unsent":
+            raise NotApplicable("le client ne laisse pas demander tant")
+        after = bench.ask(bench.client("B").consult(item))
+        done = (
+            f"réserver 1 place, puis {left + 100} alors qu'il en reste {left - 1}, puis faire consulter un autre client"
+        )
+        if after.known and answer.state not in ("stuck", "late"):
+            return ok(f"{answer} ; {after}", done=done)
+        if bench.ended(server):
+            raise NotReached(f"le serveur a fini ({ending(server)})")
+        return defect(
+            18,
+            "Après un refus, le serveur ne répond plus.",
+            done=done,
+            expected="un refus, puis le service continue",
+            seen=f"{answer} ; {after} ; serveur : {describe(bench.server_tasks())}",
+            timeline=bench.log,
+            source=case.source(r"sem_wait|mutex_lock|semop|lock\s*\("),
+        )
+
+
+@check(
+    "no-such-show",
+    finds=(3, 5),
+    layer="B",
+    does="consulte et réserve un spectacle qui n'existe pas",
+    needs=("client",),
+    rank=20,
+)
+def no_such_show(case: Case) -> Outcome:
+    """A show that does not exist has no seats, and above all not those of the last question."""
+    if "{item}" not in " ".join(case.profile.consult):
+        raise NotApplicable("une consultation ne nomme pas de spectacle")
+    known = {item.typed for item in case.profile.items}
+    if len(known) < 2 or not all(name.isdigit() for name in known):
+        raise NotApplicable("les spectacles ne sont pas des numéros")
+    absent = next((name for name in NOBODY if name not in known and int(name) > max(map(int, known))), "")
+    if not absent:
+        raise NotApplicable("aucun numéro n'est libre")
+    with case.bench() as bench:
+        bench.serve()
+        a = bench.client("A")
+        seen: list[tuple[int, Answer]] = []
+        for item in sorted(known)[-2:]:
+            left = case.seats(bench, a, item)
+            answer = bench.ask(a.consult(absent))
+            if not answer.known and a.program is not None and a.program.code is not None:
+                a = bench.client("B")  # one that ends on an error is asked no more
+            seen.append((left, answer))
+        done = f"consulter le spectacle {absent}, qui n'existe pas, après d'autres"
+        told = [answer.left for _, answer in seen]
+        if all(answer.left == left for left, answer in seen) and told[0] != told[1]:
+            return defect(
+                3,
+                "Pour un spectacle qui n'existe pas, le serveur renvoie la réponse d'avant.",
+                done=done,
+                expected="une erreur : spectacle inexistant",
+                seen=f"{told[0]} place(s), puis {told[1]} : celles du spectacle consulté juste avant",
+                timeline=bench.log,
+                source=case.source(r"places"),
+            )
+        if all(number is not None and number >= 0 for number in told):
+            return defect(
+                5,
+                "Un emplacement vide passe pour un spectacle.",
+                done=done,
+                expected="une erreur : spectacle inexistant",
+                seen=f"« il reste {told[0]} place(s) »",
+                timeline=bench.log,
+                source=case.source(r"places"),
+            )
+        return ok(last_line(seen[0][1].text), done=done)
+
+
+@check(
+    "hostile-numbers",
+    finds=(23, 25),
+    layer="B",
+    does="réserve des nombres négatifs, énormes, et des spectacles hors du tableau",
+    needs=("client",),
+    rank=30,
+)
+def hostile_numbers(case: Case) -> Iterator[Outcome]:
+    """Numbers that make no sense are refused: they add no seats, and crash nobody."""
+    if not case.profile.expects("hostile_numbers"):
+        raise NotApplicable("le profil ne le demande pas")
+    item = case.item().typed
+    tries: list[tuple[str, int | str]] = [(number, 1) for number in OUT_OF_RANGE]
+    if "{seats}" in " ".join(case.profile.reserve):
+        tries = [(item, -5), (item, HUGE), *tries]
+    bad = False
+    for number, (show, seats) in enumerate(tries):
+        if case.script and case.script != str(number):
+            continue
+        with case.bench() as bench:
+            server = bench.serve()
+            a = bench.client("A")
+            before = case.seats(bench, a, item)
+            answer = bench.ask(a.reserve(show, seats))
+            program = a.program
+            assert program is not None
+            done = f"réserver {seats} place(s) du spectacle {show}, puis faire consulter un autre client"
+            after = bench.ask(bench.client("B").consult(item))
+            what = ""
+            if bench.ended(server):
+                what = f"le serveur finit ({ending(server)})"
+            elif program.code in CRASHES:
+                what = f"le client plante ({ending(program)})"
+            elif answer.state == "yes":
+                what = f"la réservation est acceptée ; il restait {before} place(s), il en reste {after.left}"
+            elif after.known and after.left != before:
+                what = f"il restait {before} place(s), il en reste {after.left}"
+            elif not after.known:
+                what = f"{after} ; serveur : {describe(bench.server_tasks())}"
+            if what:
+                bad = True
+                size = show == item and seats == HUGE and answer.state != "yes"
+                yield defect(
+                    25 if size else 23,
+                    "Un nombre énorme dépasse une mémoire." if size else "Un nombre reçu n'est pas vérifié.",
+                    done=done,
+                    expected="un refus, et rien d'autre",
+                    seen=what,
+                    timeline=bench.log,
+                    source=case.source(r"places|scanf|atoi"),
+                    script=str(number),
+                )
+    if not bad:
+        yield ok(f"{len(tries)} nombres refusés")
+
+
+@check(
+    "long-input",
+    finds=(25,),
+    layer="B",
+    does=f"tape {len(LONG)} lettres à chaque question du client",
+    needs=("client",),
+    rank=40,
+)
+def long_input(case: Case) -> Iterator[Outcome]:
+    """A line longer than any buffer is refused or cut; it does not crash client or server."""
+    profile = case.profile
+    if profile.style == "arguments":
+        raise NotApplicable("le client ne demande rien au clavier")
+    scripts = [profile.login[:count] for count in range(len(profile.login))]
+    scripts += [(*profile.login, *profile.reserve[:count]) for count in range(len(profile.reserve))]
+    bad = False
+    for number, typed in enumerate(scripts):
+        if case.script and case.script != str(number):
+            continue
+        with case.bench() as bench:
+            server = bench.serve()
+            a = bench.client("A")
+            program = a.start()
+            lines = words.fill(typed, item=case.item().typed, seats=1, client=a.name)
+            if not _type_all(bench, a, lines):
+                raise NotReached("le client n'attend pas toutes ses lignes")
+            prompt = last_line(program.output())
+            a.type(LONG, a.waits_to_read())
+            bench.until(lambda: program.code is not None or a.waits_to_read() is not None, case.patience)  # noqa: B023
+            done = f"taper {len(LONG)} lettres à « {prompt} »"
+            crashed = program.code in CRASHES
+            if crashed or (bench.settle(0.2) and bench.ended(server)):
+                bad = True
+                yield defect(
+                    25,
+                    "Une ligne trop longue dépasse une mémoire.",
+                    done=done,
+                    expected="elle est coupée ou refusée",
+                    seen=f"le client plante ({ending(program)})" if crashed else f"le serveur finit ({ending(server)})",
+                    source=case.source(r'scanf\s*\(\s*"%s|gets\s*\(|strcpy|sprintf'),
+                    script=str(number),
+                )
+    if not bad:
+        yield ok(f"{len(scripts)} questions")
+
+
+def _type_all(bench: Bench, client: Client, lines: Sequence[str]) -> bool:
+    """Type lines, each when the client waits for it, and wait until it waits for the next. Say whether it did."""
+    for line in lines:
+        if not bench.until(lambda: client.waits_to_read() is not None):
+            return False
+        client.type(line, client.waits_to_read())
+    return bench.until(lambda: client.waits_to_read() is not None)
+
+
+@check(
+    "end-of-input",
+    finds=(26,),
+    layer="B",
+    does="finit l'entrée du client à chaque question (Ctrl-D)",
+    needs=("client",),
+    rank=50,
+)
+def end_of_input(case: Case) -> Iterator[Outcome]:
+    """At the end of its input a client ends: it neither goes round nor floods the terminal."""
+    profile = case.profile
+    if profile.style == "arguments":
+        raise NotApplicable("le client ne demande rien au clavier")
+    every = (*profile.login, *profile.reserve)
+    bad = False
+    for count in range(len(every)):
+        if case.script and case.script != str(count):
+            continue
+        with case.bench() as bench:
+            bench.serve()
+            a = bench.client("A")
+            values = {"client": a.name, "pid": bench.server.inside if bench.server else 0, "dir": bench.world.inside}
+            lines = words.fill(every[:count], item=case.item().typed, seats=1, **values)
+            text = "".join(f"{line}\n" for line in lines)
+            typed = 'printf %s "$1" >.entree; shift; exec "$@" <.entree'
+            program = bench.world.start(
+                ["sh", "-c", typed, "sh", text, *words.fill(profile.client, **values)],
+                env=profile.client_env,
+                cwd=profile.client_folder,
+            )
+            at = "à sa première question" if not count else f"après avoir tapé {', '.join(lines)}"
+            what = _spins(bench, program, case.patience)
+            if what:
+                bad = True
+                yield defect(
+                    26,
+                    "À la fin de son entrée, le client tourne sans fin.",
+                    done=f"lancer le client et finir son entrée (Ctrl-D) {at}",
+                    expected="il finit",
+                    seen=what,
+                    source=case.source(r"scanf|fgets|input\("),
+                    script=str(count),
+                )
+                return
+    if not bad:
+        yield ok(f"il finit, {len(every)} fois")
+
+
+def _spins(bench: Bench, program: Program, patience: float) -> str:
+    """Return "" once a program has ended, or sleeps; else what it does without end."""
+    deadline = time.monotonic() + patience
+    running = looks = 0
+    while program.code is None and time.monotonic() < deadline:
+        if program.printed > FLOOD:
+            return f"il a affiché {program.printed} octets : « {last_line(program.output())} »…"
+        time.sleep(0.02)
+        looks += 1
+        running += any(one.state == "R" for one in tasks.look(program.tree()))
+    if program.code is None and looks and running > RUNNING * looks:
+        return "il calcule sans fin"
+    return ""
+
+
+@check(
+    "recycled-pid",
+    finds=(12,),
+    layer="B",
+    does="donne à un nouveau client le PID d'un client tué avant d'avoir lu sa réponse",
+    needs=("client", "private", "gate"),
+    rank=60,
+)
+def recycled_pid(case: Case) -> Outcome:
+    """What a dead client never read is not taken for the answer to a later one with the same PID."""
+    item = case.item().typed
+    policy = BeforeAnswer()
+    with case.bench(policy) as bench:
+        bench.serve(gated=False)
+        other = bench.client("B")
+        before = case.seats(bench, other, item)
+        victim = bench.client("V", gated=True)
+        request = victim.consult(item)
+        bench.drive(request, until=policy.reached.is_set)
+        assert victim.program is not None
+        if not policy.reached.is_set():
+            raise NotApplicable("le client ne va pas lire sa réponse par un appel que l'on puisse arrêter")
+        pid = victim.program.inside
+        bench.settle(case.patience / 4)
+        victim.kill()
+        if not bench.until(lambda: victim.program is not None and victim.program.code is not None):
+            raise Inconclusive("le client tué ne finit pas")
+        case.granted(bench.ask(other.reserve(item, 1)))
+        again = bench.client("N", pid=pid)
+        answer = bench.ask(again.consult(item))
+        done = f"tuer un client qui attend sa réponse, réserver 1 place, puis consulter sous le même PID ({pid})"
+        if answer.left == before:
+            return defect(
+                12,
+                "Un client reçoit la réponse destinée à un client mort qui avait le même PID.",
+                done=done,
+                expected=f"{before - 1} place(s)",
+                seen=f"{answer.left}, comme avant la réservation",
+                timeline=bench.log,
+                source=case.source(r"msgrcv\s*\(|getpid"),
+            )
+        if not answer.known:
+            raise NotReached(str(answer))
+        return ok(str(answer), done=done)
+
+
+@check(
+    "long-pid",
+    finds=(25,),
+    layer="B",
+    does=f"donne à un client le PID {LONG_PID}",
+    needs=("client", "private"),
+    quick=False,
+    rank=70,
+)
+def long_pid(case: Case) -> Outcome:
+    """PIDs have up to seven digits on a 64-bit machine."""
+    with open("/proc/sys/kernel/pid_max") as file:
+        if int(file.read()) <= LONG_PID:
+            raise NotApplicable("cette machine n'a pas de PID si longs")
+    item = case.item().typed
+    with case.bench() as bench:
+        server = bench.serve()
+        case.seats(bench, bench.client("A"), item)
+        client = bench.client("B", pid=LONG_PID)
+        answer = bench.ask(client.reserve(item, 1))
+        done = f"réserver 1 place depuis un client dont le PID est {LONG_PID}"
+        if answer.known:
+            return ok(str(answer), done=done)
+        assert client.program is not None
+        how = ending(server) if bench.ended(server) else describe(bench.server_tasks())
+        return defect(
+            25,
+            "Un PID de sept chiffres ne tient pas dans ce qui est prévu pour lui.",
+            done=done,
+            expected="la réservation est servie comme une autre",
+            seen=f"{answer} ; serveur : {how}",
+            timeline=bench.log,
+            source=case.source(r"sprintf|%\d+d|char \w+\["),
+        )
+
+
+@check(
+    "histories",
+    finds=(29,),
+    layer="B",
+    does="plusieurs clients à la fois, sans rien arrêter ; leurs réponses ont-elles un ordre ?",
+    needs=("two clients",),
+    quick=False,
+    rank=80,
+)
+def histories(case: Case) -> Outcome:
+    """Answers of clients that ask at the same time are those of some order, one request after the other."""
+    item = case.item().typed
+    with case.bench() as bench:
+        bench.serve()
+        clients = [bench.client(name) for name in ("A", "B", "C")]
+        before = case.seats(bench, clients[0], item)
+        answers: list[Answer] = []
+        answers += [bench.ask(each.consult(item)) for each in clients[1:]]
+        for turn in range(4):
+            seats = case.most(max(before // 5, 1) + turn)
+            answers += bench.ask_all(*(each.reserve(item, seats) for each in clients))
+            answers += bench.ask_all(*(each.consult(item) for each in clients))
+        return judge(answers, before, bench, case, f"{len(clients)} clients réservent et consultent à la fois") or ok(
+            f"{len(answers)} réponses, qui ont un ordre"
+        )
+
+
+def judge(
+    answers: Sequence[Answer], before: int, bench: Bench, case: Case, done: str, *, script: str = "", source: str = ""
+) -> Outcome | None:
+    """Return defect 28 or 29 if no order explains the answers about one show that had `before` seats, else None."""
+    verdict = linearizable([answer.operation() for answer in answers], {0: before}, time_limit=2.0)
+    if verdict.verdict is not Verdict.INVALID:
+        return None
+    told = verdict.explain().splitlines()
+    granted = sum(answer.seats for answer in answers if answer.state == "yes")
+    sentence = "Deux requêtes faites en même temps ne s'ajoutent pas : le verrou ne protège pas."
+    if granted > before:
+        sentence = f"Des places sont vendues deux fois : {granted} acquittées, il n'y en avait que {before}."
+    return defect(
+        29,
+        sentence,
+        done=done,
+        expected="les réponses d'un ordre où les requêtes passent l'une après l'autre",
+        seen=told[0] if told else "aucun ordre ne les explique",
+        timeline=bench.log,
+        source=source or case.source(r"places\s*-=|places\s*=|sem_wait|mutex_lock|fcntl|flock"),
+        script=script,
+    )
+
+
+def processor_use(bench: Bench, seconds: float = 0.3) -> float:
+    """Return the share of looks that find the server running, while nobody asks."""
+    running = looks = 0
+    deadline = time.monotonic() + seconds
+    pids = {one.pid for one in bench.server_tasks()}
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+        looks += 1
+        running += any(one.state == "R" for one in tasks.look(pids))
+    return running / max(looks, 1)

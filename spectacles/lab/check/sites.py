@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spectacles.lab.gate.events import BUSY, HAS, LACKS, Kind
-from spectacles.lab.gate.policy import Go
+from spectacles.lab.gate.policy import Go, Hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 BORN = "+"  # in the place of the name of a task that was born after the request was made
 _VARIES = re.compile(r"#\d+|\d{3,}|\+0x[0-9a-f]+|0x[0-9a-f]+")
-_SKIPPED = ("poll", "sleep", "exec", "wait", "begins")
+SENDING = ("msgsnd", "mq_send", "write", "send")
+RECEIVING = ("msgrcv", "mq_receive", "read", "recv")
+_SKIPPED = ("poll", "sleep", "exec", "wait")
 
 
 @dataclass(frozen=True)
@@ -121,3 +123,31 @@ class At:
 
     def look(self, gate: PolicyGate) -> None:
         """Nothing to look for."""
+
+
+class BeforeAnswer(At):
+    """Holds one client, V at first, where it goes to receive its answer, once it has sent its request."""
+
+    def __init__(self) -> None:
+        super().__init__(None, Hold())
+        self._sent = False
+        self._name = "V"
+        self._armed = True
+
+    def arm_for(self, name: str) -> None:
+        """Wait for another client."""
+        self._name = name
+        self._sent = False
+        self.reached.clear()
+
+    def decide(self, gate: PolicyGate, event: Event) -> Decision:
+        """Hold it there."""
+        if event.task.partition(".")[0] != self._name or self.reached.is_set():
+            return Go()
+        if event.call in SENDING and event.object != "terminal" and not event.object.startswith("/"):
+            self._sent = True
+        elif self._sent and event.call in RECEIVING and event.object != "terminal":
+            self.event = event
+            self.reached.set()
+            return Hold()
+        return Go()

@@ -1,0 +1,678 @@
+"""Layer B: every call between a request and its answer, one at a time: delayed, killed there, failed.
+
+No knowledge of the program is needed. One request is watched; each call that the server makes for it is a place where
+a second client may come in between, where a kill -9 may fall, where the disk may be full.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import stat
+from typing import TYPE_CHECKING
+
+from spectacles.lab.check.dialogue import judge, processor_use
+from spectacles.lab.check.model import NotApplicable, NotReached, Outcome, defect, ok
+from spectacles.lab.check.registry import check
+from spectacles.lab.check.sites import BORN, RECEIVING, SENDING, At, BeforeAnswer, Site, sites
+from spectacles.lab.check.starts import RUNNING
+from spectacles.lab.dossier.driving import NotReadyError, describe, ending
+from spectacles.lab.gate import calls
+from spectacles.lab.gate.policy import Fail, Hold, Kill
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spectacles.lab.check.case import Case
+    from spectacles.lab.dossier.driving import Answer, Bench, Client
+    from spectacles.lab.gate.events import Event
+
+HELD = (*calls.NAMES, "begins")
+MOST = 24  # places of one sweep
+QUICK = 8  # with --quick
+CROWD = 40  # clients that vanish, one after the other: more than any queue has room for
+ON_FILES = ("write", "fsync", "open", "rename", "ftruncate")
+_ELSEWHERE = (
+    "queue",
+    "private queue",
+    "connection",
+    "socket",
+    "pipe",
+    "terminal",
+    "port",
+    "semaphore",
+    "memory",
+    "POSIX",
+)
+
+
+def _watch(case: Case) -> tuple[list[Site], list[Event]]:
+    """Return the calls that the server makes for one reservation, and all events of it. Raises NotReached."""
+    item = case.item().typed
+    with case.bench(gated=True, gate_options={"calls_held": HELD}) as bench:
+        bench.serve()
+        gate = bench.gate
+        assert gate is not None
+        a = bench.client("A")
+        case.seats(bench, a, item)
+        case.granted(bench.ask(a.reserve(item, 1)))  # whatever is done once only is done
+        bench.settle(case.patience / 4)
+        since, before = len(gate.events()), list(gate.tasks)
+        case.granted(bench.ask(a.reserve(item, 1)))
+        bench.settle(case.patience / 4)
+        events = gate.events(since)
+        return sites(events, before, ("server",)), events
+
+
+def _chosen(case: Case, found: list[Site]) -> list[Site]:
+    """Return the places to be tried: the one of the script, else as many as there is time for, those that say most."""
+    if case.script:
+        return [Site.of_script(case.script)]
+    most = QUICK if case.quick else MOST
+    if len(found) <= most:
+        return found
+    order = sorted(range(len(found)), key=lambda at: (_dull(found[at]), at))[:most]
+    return [found[at] for at in sorted(order)]
+
+
+def _dull(site: Site) -> int:
+    """Return how little is to be expected of a place."""
+    if (
+        site.call in ("begins", *SENDING, *ON_FILES, "wants", "releases", "semop", "flock", "fcntl")
+        and site.shown != "terminal"
+    ):
+        return 0
+    return 2 if site.shown == "terminal" or site.call in ("birth", "thread") else 1
+
+
+@check(
+    "delay",
+    finds=(28, 29),
+    layer="B",
+    does="retarde le serveur à chacun de ses appels pendant qu'un second client demande",
+    needs=("two clients", "gate"),
+    rank=100,
+)
+def delay(case: Case) -> Iterator[Outcome]:
+    """Whatever comes in between, the answers are those of some order, and each goes to whoever asked."""
+    found, _ = _watch(case) if not case.script else ([], [])
+    places = _chosen(case, found)
+    bad = tried = 0
+    for site in places:
+        outcome, reached = _delay(case, site)
+        tried += reached
+        if outcome is not None:
+            bad += 1
+            yield outcome
+            if not case.script and bad >= 2:
+                return
+    if not bad:
+        yield ok(f"{tried} appels retardés sur {len(found)}")
+
+
+def _delay(case: Case, site: Site) -> tuple[Outcome | None, bool]:
+    """Hold the server at one place while a second client asks; return what is wrong, and whether it came there."""
+    item = case.item().typed
+    policy = At(site, Hold())
+    with case.bench(policy, gate_options={"calls_held": HELD}) as bench:
+        bench.serve()
+        a, b, c = (bench.client(name) for name in ("A", "B", "C"))
+        before = case.seats(bench, a, item)
+        case.granted(bench.ask(a.reserve(item, 1)))
+        case.seats(bench, b, item)
+        left = before - 1
+        bench.log.clear()
+        reached = False
+        answers: list[Answer] = []
+        # First one that must be granted against one that must not, then two of which only one can be.
+        half = left - 1 - (left - 1) // 2 + (left - 1) % 2
+        for mine, other in ((1, left + 100), (half, half)):
+            if case.profile.most_seats and max(mine, other) > case.profile.most_seats:
+                mine = other = case.profile.most_seats
+            both, there = _held(bench, policy, a, mine, b, other, item)
+            reached = reached or there
+            answers += both
+            if mine == 1 and other > left and both[1].state == "yes":
+                return (
+                    defect(
+                        28,
+                        "Deux requêtes sont mélangées : la réponse de l'une va à l'autre.",
+                        done=f"{_doing(site)} ; A réserve 1 place, B {other} alors qu'il en reste {left}",
+                        expected="A accepté, B refusé",
+                        seen=" ; ".join(map(str, both)),
+                        timeline=[*bench.log, *_told(bench)],
+                        source=case.source(r"pthread_create\s*\(|static .*[Rr]equ|malloc\s*\("),
+                        script=site.script,
+                    ),
+                    True,
+                )
+        final = bench.ask(c.consult(item))
+        if final.state in ("stuck", "late"):
+            return None, reached
+        what = judge([*answers, final], left, bench, case, f"{_doing(site)} ; A et B réservent", script=site.script)
+        return what, reached
+
+
+def _held(
+    bench: Bench, policy: At, a: Client, mine: int, b: Client, other: int, item: str
+) -> tuple[list[Answer], bool]:
+    """Let A ask until the server is at the place, then B until nothing moves; let go; return both answers."""
+    gate = bench.gate
+    assert gate is not None
+    first, second = a.reserve(item, mine), b.reserve(item, other)
+    policy.arm(gate)
+    bench.drive(first, until=policy.reached.is_set)
+    there = policy.reached.is_set()
+    if there:
+        bench.log.append(f"A réserve {mine} ; le serveur est retenu {policy.site}")
+        bench.drive(second, timeout=bench.patience / 2, until=lambda: second.sent and bench.quiet_for > 0.03)
+        assert policy.event is not None
+        with contextlib.suppress(Exception):  # its task may have died meanwhile
+            gate.let(policy.event.task)
+        bench.log.append(f"B réserve {other} pendant ce temps ; le serveur est relâché")
+    return bench.ask_all(first, second), there
+
+
+def _doing(site: Site) -> str:
+    return f"retenir le serveur {site}"
+
+
+def _told(bench: Bench) -> list[str]:
+    """Return the last events of the gate, as lines."""
+    gate = bench.gate
+    return [str(event) for event in gate.events()[-6:]] if gate is not None else []
+
+
+@check(
+    "kill",
+    finds=(6, 30, 32, 33),
+    layer="B",
+    does="tue le serveur à chacun de ses appels, le relance, et compte ce qui avait été acquitté",
+    needs=("client", "gate"),
+    rank=110,
+)
+def kill(case: Case) -> Iterator[Outcome]:
+    """Wherever kill -9 falls, the next server starts and serves; what it stores, it stores whole."""
+    if 33 in case.found:
+        raise NotReached("tué, le serveur ne repart pas (défaut 33)")
+    stores, changed = _stores(case) if not case.script.startswith("|") else (True, True)
+    found, _ = _watch(case) if not case.script else ([], [])
+    bad: set[int] = set()
+    if stores and not changed and (not case.script or case.script == "|idle"):
+        outcome = _kill_idle(case)
+        if outcome is not None:
+            bad.add(outcome.defect)
+            yield outcome
+    tried = 0
+    for site in _chosen(case, found) if case.script != "|idle" else []:
+        outcome, reached = _kill(case, site, stores and 32 not in bad)
+        tried += reached
+        if outcome is not None and outcome.defect not in bad:
+            bad.add(outcome.defect)
+            yield outcome
+            if not case.script and len(bad) >= 3:
+                return
+    if not bad:
+        what = "" if stores else " ; il ne garde rien sur disque, ce qui est permis"
+        yield ok(f"tué à {tried} appels sur {len(found)}{what}")
+
+
+def _stores(case: Case) -> tuple[bool, bool]:
+    """Say whether the program keeps reservations on disk, and whether it writes while it answers.
+
+    It does if they are there after a clean stop and a new start, or if the assignment says so.
+    """
+    if not case.profile.expects("durable"):
+        return False, False
+    item = case.item().typed
+    with case.bench() as bench:
+        server = bench.serve()
+        a = bench.client("A")
+        before = case.seats(bench, a, item)
+        files = _files(bench)
+        case.granted(bench.ask(a.reserve(item, 1)))
+        changed = _files(bench) != files
+        a.quit()
+        bench.settle(0.2)
+        a.kill()
+        bench.stop(server)
+        if not bench.until(lambda: server.code is not None):
+            bench.kill_server()
+        try:
+            bench.serve()
+        except NotReadyError:
+            return case.question > 0, changed
+        kept = bench.ask(bench.client("B").consult(item)).left == before - 1
+        return kept or case.question > 0, changed
+
+
+def _files(bench: Bench) -> dict[str, tuple[int, bytes]]:
+    """Return the data files in the program's folder: size and contents."""
+    found = {}
+    for top, _, names in os.walk(bench.world.folder):
+        for name in names:
+            path = os.path.join(top, name)
+            with contextlib.suppress(OSError):
+                status = os.lstat(path)
+                if stat.S_ISREG(status.st_mode) and status.st_size < 1 << 20 and not status.st_mode & 0o111:
+                    if name.endswith((".log", ".c", ".h", ".o", ".txt~")):
+                        continue
+                    with open(path, "rb") as file:
+                        found[os.path.relpath(path, bench.world.folder)] = (status.st_size, file.read())
+    return found
+
+
+def _kill_idle(case: Case) -> Outcome | None:
+    """Kill the server when nobody asks; what was acknowledged must be there."""
+    item = case.item().typed
+    with case.bench() as bench:
+        bench.serve()
+        a = bench.client("A")
+        before = case.seats(bench, a, item)
+        case.granted(bench.ask(a.reserve(item, 2 if case.most(2) == 2 else 1)))
+        bench.settle(0.2)
+        bench.kill_server()
+        bench.log.append("le serveur est tué (kill -9), puis relancé")
+        try:
+            bench.serve()
+        except NotReadyError:
+            return None
+        answer = bench.ask(bench.client("B").consult(item))
+        if answer.left == before:
+            return defect(
+                32,
+                "Une réservation acquittée est perdue si le serveur est tué : il ne sauve qu'en finissant.",
+                done="réserver, tuer le serveur par kill -9 une fois la réponse lue, le relancer, consulter",
+                expected="la réservation est faite",
+                seen=f"il reste {before} place(s), comme avant",
+                timeline=bench.log,
+                source=case.source(r"fwrite|write\s*\(|save|sauv"),
+                script="|idle",
+            )
+    return None
+
+
+def _kill(case: Case, site: Site, stores: bool) -> tuple[Outcome | None, bool]:
+    """Kill the server at one place, start it anew, and compare; return what is wrong, and whether it came there."""
+    item = case.item().typed
+    policy = At(site, Hold())
+    with case.bench(policy, gate_options={"calls_held": HELD}) as bench:
+        bench.serve()
+        a = bench.client("A")
+        before = case.seats(bench, a, item)
+        case.granted(bench.ask(a.reserve(item, 1)))
+        bench.settle(case.patience / 8)
+        files = _files(bench)
+        request = a.reserve(item, 1)
+        policy.arm(bench.gate)
+        bench.drive(request, until=policy.reached.is_set)
+        if not policy.reached.is_set():
+            return None, False
+        bench.drive(request, timeout=0.05, until=lambda: bench.quiet_for > 0.01)
+        bench.kill_server()
+        torn = [name for name, (size, _) in _files(bench).items() if name in files and size < files[name][0]]
+        request.step()
+        acknowledged = request.answer is not None and request.answer.state == "yes"
+        bench.log.append(f"le serveur est tué (kill -9) {site}, puis relancé")
+        a.kill()
+        done = f"réserver 1 place, puis une autre ; tuer le serveur (kill -9) {site} ; le relancer, consulter"
+        wanted = {before - 2} if acknowledged else {before - 1, before - 2}
+        where = case.source(r"O_TRUNC|fopen\s*\(.*w|write\s*\(")
+        try:
+            bench.serve(gated=False)
+        except NotReadyError as error:
+            return (
+                defect(
+                    6 if torn else 33,
+                    f"Tué pendant qu'il sauve, il laisse {', '.join(torn)} incomplet, et ne repart plus."
+                    if torn
+                    else "Tué pendant qu'il sert, le serveur ne peut plus être relancé.",
+                    done=done,
+                    expected="il repart, avec ce qu'il avait acquitté",
+                    seen=str(error),
+                    timeline=bench.log,
+                    source=where,
+                    script=site.script,
+                ),
+                True,
+            )
+        answer = bench.ask(bench.client("B").consult(item))
+        second = bench.ask(bench.client("C").reserve(item, 1)) if answer.known else answer
+        if not second.known and second.state in ("stuck", "late"):
+            return (
+                defect(
+                    30,
+                    "Tué pendant qu'il tient le verrou, puis relancé, le serveur attend un verrou perdu.",
+                    done=done,
+                    expected="il sert",
+                    seen=f"{second} ; serveur : {describe(bench.server_tasks())}",
+                    timeline=bench.log,
+                    source=case.source(r"sem_open|semget|SEM_UNDO|pthread_mutexattr|flock|fcntl"),
+                    script=site.script,
+                ),
+                True,
+            )
+        if stores and answer.left is not None and answer.left not in wanted:
+            return (
+                defect(
+                    6 if torn else 32,
+                    "Tué pendant qu'il sauve, il perd ce qu'il avait acquitté : le fichier est vidé, puis récrit."
+                    if torn
+                    else "Une réservation acquittée est perdue si le serveur est tué.",
+                    done=done,
+                    expected=f"{' ou '.join(str(number) for number in sorted(wanted))} place(s)",
+                    seen=f"{answer.left} place(s)"
+                    + (f" ; {', '.join(torn)} était plus court qu'avant" if torn else ""),
+                    timeline=bench.log,
+                    source=where,
+                    script=site.script,
+                ),
+                True,
+            )
+        return None, True
+
+
+@check(
+    "kill-child",
+    finds=(10,),
+    layer="B",
+    does="tue le processus du serveur qui traite une requête, à chacun de ses appels",
+    needs=("client", "gate"),
+    rank=120,
+)
+def kill_child(case: Case) -> Iterator[Outcome]:
+    """One process of several may die at any time: the others go on, or all end; nobody waits for ever."""
+    found, events = _watch(case) if not case.script else ([], [])
+    pids = {event.pid for event in events if event.task.startswith("server")}
+    if not case.script:
+        with case.bench() as bench:
+            server = bench.serve()
+            if len(server.tree()) < 2 or not pids:
+                raise NotApplicable("le serveur n'a qu'un processus")
+    bad = tried = 0
+    for site in _chosen(case, [one for one in found if one.task not in ("server", BORN)]):
+        item = case.item().typed
+        policy = At(site, Kill())
+        with case.bench(policy, gate_options={"calls_held": HELD}) as bench:
+            server = bench.serve()
+            a = bench.client("A")
+            case.seats(bench, a, item)
+            case.granted(bench.ask(a.reserve(item, 1)))
+            request = a.reserve(item, 1)
+            policy.arm(bench.gate)
+            bench.drive(request, until=policy.reached.is_set)
+            if not policy.reached.is_set():
+                continue
+            tried += 1
+            bench.log.append(f"le processus est tué {site}")
+            bench.settle(case.patience / 2)
+            a.kill()
+            answer = bench.ask(bench.client("B").reserve(item, 1), timeout=3 * case.patience)
+            if answer.state in ("stuck", "late") and not bench.ended(server):
+                bad += 1
+                yield defect(
+                    10,
+                    "Un processus du serveur, tué pendant qu'il tient le sémaphore, arrête le service pour toujours.",
+                    done=f"réserver ; tuer le processus qui s'en occupe {site} ; faire réserver un autre client",
+                    expected="le service continue, ou le serveur finit et peut être relancé",
+                    seen=f"{answer} ; serveur : {describe(bench.server_tasks())}",
+                    timeline=bench.log,
+                    source=case.source(r"sem_wait|semop|waitpid|wait\s*\("),
+                    script=site.script,
+                )
+                return
+    if not bad:
+        yield ok(f"tué à {tried} appels")
+
+
+@check(
+    "fail",
+    finds=(6,),
+    layer="B",
+    does="fait échouer chaque appel sur un fichier : disque plein, panne",
+    needs=("client", "gate"),
+    rank=130,
+)
+def fail(case: Case) -> Iterator[Outcome]:
+    """What could not be saved is not acknowledged, and what was acknowledged is there after a kill -9."""
+    if 33 in case.found:
+        raise NotReached("tué, le serveur ne repart pas (défaut 33)")
+    found, _ = _watch(case) if not case.script else ([], [])
+    places = [one for one in found if one.call in ON_FILES and not one.shown.startswith(_ELSEWHERE) and not _log(one)]
+    fifos = set(case.profile.channel.names)
+    places = [one for one in places if one.shown not in fifos]
+    if not places and not case.script:
+        raise NotApplicable("le serveur n'écrit aucun fichier pour une réservation")
+    bad = tried = 0
+    for site in _chosen(case, places):
+        outcome, reached = _fail(case, site)
+        tried += reached
+        if outcome is not None:
+            bad += 1
+            yield outcome
+            return
+    if not bad:
+        yield ok(f"{tried} appels échoués sur {len(places)}")
+
+
+def _log(site: Site) -> bool:
+    """Say whether a file is a journal, by its name: what cannot be logged is served all the same."""
+    return ".log" in site.shown or "journal" in site.shown or site.shown.endswith((".txt", ".jsonl"))
+
+
+def _fail(case: Case, site: Site) -> tuple[Outcome | None, bool]:
+    item = case.item().typed
+    number = errno.EIO if site.call == "fsync" else errno.ENOSPC
+    policy = At(site, Fail(number))
+    with case.bench(policy, gate_options={"calls_held": HELD}) as bench:
+        server = bench.serve()
+        a = bench.client("A")
+        before = case.seats(bench, a, item)
+        case.granted(bench.ask(a.reserve(item, 1)))
+        request = a.reserve(item, 1)
+        policy.arm(bench.gate)
+        answer = bench.ask(request)
+        if not policy.reached.is_set():
+            return None, False
+        name = errno.errorcode[number]
+        done = f"réserver 1 place, puis une autre ; {site.call}({site.shown}) échoue ({name}) ; kill -9, relancer"
+        bench.log.append(f"{site.call}({site.shown}) du serveur a échoué : {name}")
+        if not bench.ended(server):
+            bench.kill_server()
+        a.kill()
+        try:
+            bench.serve(gated=False)
+            left = bench.ask(bench.client("B").consult(item)).left
+        except NotReadyError as error:
+            left, why = None, str(error)
+        else:
+            why = f"il reste {left} place(s)"
+        wanted = {"yes": {before - 2}, "no": {before - 1}}.get(answer.state, {before - 1, before - 2})
+        if left in wanted or (left is None and answer.state != "yes" and "finit" not in why):
+            return None, True
+        return (
+            defect(
+                6,
+                "Une erreur d'écriture est ignorée : la réservation est acquittée, et n'est pas sur le disque."
+                if answer.state == "yes"
+                else "Une erreur d'écriture abîme ce qui était sauvé.",
+                done=done,
+                expected=f"{' ou '.join(map(str, sorted(wanted)))} place(s)",
+                seen=f"{answer} ; ensuite, {why}",
+                timeline=bench.log,
+                source=case.source(rf"\b{site.call}\s*\(|fwrite|fopen"),
+                script=site.script,
+            ),
+            True,
+        )
+
+
+@check(
+    "vanished-client",
+    finds=(24, 19, 11),
+    layer="B",
+    does="tue et suspend un client à chacun de ses appels, puis sert un autre client",
+    needs=("client", "gate"),
+    rank=140,
+)
+def vanished_client(case: Case) -> Iterator[Outcome]:
+    """A client may die or stop at any moment; the next one is served, and nothing is replayed."""
+    if not case.profile.expects("vanished_clients"):
+        raise NotApplicable("le profil ne le demande pas")
+    found = _watch_client(case) if not case.script else []
+    todo = [(site, number) for site in _chosen(case, found) for number in (signal.SIGKILL, signal.SIGSTOP)]
+    if case.script:
+        todo = [(Site.of_script(case.script.partition("!")[2]), signal.Signals[case.script.partition("!")[0]])]
+    tried = 0
+    for site, number in todo:
+        if number == signal.SIGSTOP and (case.profile.clients == 1 or case.question == 1 or site.call not in RECEIVING):
+            continue
+        outcome, reached = _vanish(case, site, number)
+        tried += reached
+        if outcome is not None:
+            yield outcome
+            return
+    yield ok(f"{tried} fois, l'autre est servi")
+
+
+def _watch_client(case: Case) -> list[Site]:
+    """Return the calls that a client makes for one reservation."""
+    item = case.item().typed
+    with case.bench(gated=True) as bench:
+        bench.serve(gated=False)
+        gate = bench.gate
+        assert gate is not None
+        victim = bench.client("V", gated=True)
+        since, before = 0, ["V"]
+        if case.profile.style == "menu":
+            case.seats(bench, victim, item)
+            since, before = len(gate.events()), list(gate.tasks)
+        case.granted(bench.ask(victim.reserve(item, 1)))
+        found = sites(gate.events(since), before, ("V",))
+    return [
+        one
+        for one in found
+        if one.call in (*SENDING, *RECEIVING, "open", "connect", "semop", "flock", "fcntl", "releases", "wants")
+        and one.shown != "terminal"
+        and not one.shown.startswith("/")
+    ]
+
+
+def _vanish(case: Case, site: Site, number: signal.Signals) -> tuple[Outcome | None, bool]:
+    """Let a client die or stop at one place; then another asks."""
+    item = case.item().typed
+    policy = At(site, Hold())
+    with case.bench(policy) as bench:
+        server = bench.serve(gated=False)
+        b = bench.client("B")
+        before = case.seats(bench, b, item)
+        victim = bench.client("V", gated=True)
+        if case.profile.style == "menu":
+            case.seats(bench, victim, item)
+        policy.arm(bench.gate)
+        bench.drive(victim.reserve(item, 1), until=policy.reached.is_set)
+        if not policy.reached.is_set() or victim.program is None:
+            return None, False
+        program = victim.program
+        bench.settle(case.patience / 8)
+        victim.kill(number)
+        how = "tué" if number == signal.SIGKILL else "suspendu"
+        bench.log.append(f"V réserve 1 place ; il est {how} {site}")
+        if number == signal.SIGKILL and not bench.until(lambda: program.code is not None):
+            return None, False
+        bench.settle(case.patience / 8)
+        busy = processor_use(bench) if number == signal.SIGKILL else 0.0
+        c = bench.client("C")
+        first = bench.ask(c.consult(item), timeout=2 * case.patience)
+        second = bench.ask(c.reserve(item, 1), timeout=2 * case.patience) if first.known else first
+        last = bench.ask(c.consult(item), timeout=2 * case.patience) if second.known else second
+        what = ""
+        kind = 24
+        if bench.ended(server):
+            what = f"le serveur finit ({ending(server)})"
+            kind = 19 if server.code in (-signal.SIGPIPE, 128 + signal.SIGPIPE) else 24
+        elif not last.known:
+            doing = bench.server_tasks()
+            what = f"{last} ; serveur : {describe(doing)}"
+        elif first.left not in (before, before - 1):
+            what = f"il restait {before} place(s), il en reste {first.left}"
+        elif second.state == "yes" and last.left is not None and last.left < (first.left or 0) - 2:
+            what = f"il restait {first.left} place(s), il en reste {last.left} : sa demande est servie encore et encore"
+        elif second.state == "yes" and number == signal.SIGKILL and _drifts(bench, c, item, last):
+            what = "le nombre de places baisse encore alors que personne ne demande rien"
+        elif busy > RUNNING:
+            what = "le serveur calcule sans fin"
+        if not what:
+            return None, True
+        return (
+            defect(
+                kind,
+                f"Un client {how} empêche le serveur de servir les autres.",
+                done=f"un client réserve ; il est {how} {site} ; un autre consulte et réserve",
+                expected="l'autre est servi comme si de rien n'était",
+                seen=what,
+                timeline=bench.log,
+                source=case.source(r"SIGPIPE|write\s*\(|read\s*\(|recv\s*\(|msgsnd\s*\("),
+                script=f"{number.name}!{site.script}",
+            ),
+            True,
+        )
+
+
+def _drifts(bench: Bench, client: Client, item: str, last: Answer) -> bool:
+    """Say whether the seats go down by themselves."""
+    again = bench.ask(client.consult(item))
+    return again.left is not None and last.left is not None and again.left < last.left
+
+
+@check(
+    "crowd",
+    finds=(11, 24),
+    layer="B",
+    does=f"{CROWD} clients meurent l'un après l'autre avant d'avoir lu leur réponse ; un autre est-il servi ?",
+    needs=("client", "gate"),
+    quick=False,
+    rank=150,
+)
+def crowd(case: Case) -> Outcome:
+    """What dead clients never read does not fill the channel for good."""
+    item = case.item().typed
+    policy = BeforeAnswer()
+    with case.bench(policy) as bench:
+        server = bench.serve(gated=False)
+        before = case.seats(bench, bench.client("B"), item)
+        for number in range(CROWD):
+            victim = bench.client(f"V{number}", gated=True)
+            policy.arm_for(victim.name)
+            bench.drive(victim.consult(item), until=policy.reached.is_set)
+            program = victim.program
+            if program is None or not policy.reached.is_set():
+                if number == 0:
+                    raise NotApplicable("le client ne va pas lire sa réponse par un appel que l'on puisse arrêter")
+                break
+            victim.kill()
+            bench.until(lambda: program.code is not None)  # noqa: B023
+        bench.settle(case.patience / 2)
+        answer = bench.ask(bench.client("C").consult(item), timeout=3 * case.patience)
+        done = f"faire consulter {CROWD} clients, chacun tué avant d'avoir lu sa réponse, puis un autre"
+        if answer.left == before:
+            return ok(str(answer), done=done)
+        if bench.ended(server):
+            kind, what = 24, f"le serveur finit ({ending(server)})"
+        else:
+            doing = bench.server_tasks()
+            sends = any(wait.kind == "send" for one in doing for wait in one.waits)
+            kind, what = 11 if sends else 24, f"{answer} ; serveur : {describe(doing)}"
+        return defect(
+            kind,
+            "Les réponses que des clients morts n'ont pas lues remplissent la file, et le serveur attend de la place."
+            if kind == 11
+            else "Des clients disparus empêchent le serveur de servir les autres.",
+            done=done,
+            expected="une réponse",
+            seen=what,
+            timeline=bench.log[-6:],
+            source=case.source(r"msgsnd\s*\(|write\s*\("),
+        )

@@ -182,20 +182,27 @@ def _find_client(built: Built, profile: Profile, patience: float) -> tuple[Profi
         rest.sort(key=lambda one: (-_hint(one, "client", profile.question), _folder(one.words) != near))
         commands = [one.words for one in rest if _hint(one, "client", profile.question) > -2][:4]
     notes: list[str] = []
-    for command in commands:
+    hopeless: list[tuple[str, ...]] = []
+    for command, settled in [(command, settled) for command in commands for settled in (SETTLED, 8 * SETTLED)]:
+        if settled > SETTLED and command in hopeless:
+            continue
         trial = dataclasses.replace(profile, client=command)
         try:
             with Bench(built.folder, trial, patience=patience, gated=True) as bench:
                 assert bench.gate is not None
                 bench.serve()
-                learnt = _Learner(bench).learn()
+                learnt = _Learner(bench, settled).learn()
                 sizes = _sizes(bench.gate.events())
         except (SpectaclesError, GateError) as error:
             notes.append(f"{command[-1]} : {error}")
+            hopeless.append(command)
             continue
         if learnt.talks:
             return learnt, sizes
-        notes += learnt.notes
+        if not learnt.reserve:
+            hopeless.append(command)
+        if settled > SETTLED or command in hopeless:  # on a busy machine some text may come late: once more, slowly
+            notes += learnt.notes
         if not profile.client and learnt.consult:
             profile = dataclasses.replace(learnt, notes=profile.notes)
     if not commands:
@@ -228,8 +235,9 @@ def _sizes(events: Sequence[Event]) -> dict[str, tuple[int, ...]]:
 class _Learner:
     """Learns one client, whose server runs on the bench."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, settled: float) -> None:
         self.bench = bench
+        self.settled = settled
         self.profile = bench.profile
         self.notes: list[str] = []
         self.count = 0
@@ -261,7 +269,7 @@ class _Learner:
                 since = 0.0
             elif client.printed() != size or not since:
                 size, since = client.printed(), time.monotonic()
-            elif time.monotonic() - since > SETTLED:
+            elif time.monotonic() - since > self.settled:
                 break
             if time.monotonic() > deadline:
                 doing = tasks.look(client.program.tree())

@@ -65,6 +65,9 @@ _NUMBERS = {  # number on x86-64, on aarch64 (-1: it has none), name
     "nanosleep": (35, 101, "sleep"), "clock_nanosleep": (230, 115, "sleep"), "pause": (34, -1, "pause"),
     "rt_sigsuspend": (130, 133, "pause"),
 }
+_ON_REQUEST = {  # held only where they are asked for by name
+    "set_robust_list": (273, 99, "begins"),  # the first call of a thread of glibc, before its function
+}
 _ONLY_KNOWN = {  # never held, but a task may be asleep in them
     "futex": (202, 98, "futex"), "restart_syscall": (219, 128, "restart"), "rt_sigtimedwait": (128, 137, "sigwait"),
     "futex_waitv": (449, 449, "futex"), "epoll_pwait2": (441, 441, "poll"),
@@ -73,10 +76,13 @@ _ONLY_KNOWN = {  # never held, but a task may be asleep in them
 _COLUMN = 1 if os.uname().machine == "aarch64" else 0
 MARK_NUMBER = (110, 173)[_COLUMN]  # getppid
 
-REAL = {(numbers[0], numbers[1])[_COLUMN]: real for real, numbers in _NUMBERS.items()}  # by number
+REAL = {(numbers[0], numbers[1])[_COLUMN]: real for real, numbers in (_NUMBERS | _ON_REQUEST).items()}  # by number
 REAL.pop(-1, None)
-_BY_NUMBER = {(row[0], row[1])[_COLUMN]: row[2] for row in (*_NUMBERS.values(), *_ONLY_KNOWN.values())}
-NAMES = tuple(dict.fromkeys(numbers[2] for numbers in _NUMBERS.values()))  # of all calls that can be held
+_BY_NUMBER = {
+    (row[0], row[1])[_COLUMN]: row[2] for row in (*_NUMBERS.values(), *_ON_REQUEST.values(), *_ONLY_KNOWN.values())
+}
+NAMES = tuple(dict.fromkeys(numbers[2] for numbers in _NUMBERS.values()))  # of all calls that are held by default
+MORE = tuple(numbers[2] for numbers in _ON_REQUEST.values())  # and of those that can be
 
 # In which a task may sleep until somebody else does something.
 # fmt: off
@@ -114,7 +120,7 @@ def mark_name(number: int) -> str:
 def numbers_of(names: Sequence[str]) -> set[int]:
     """Return all numbers of the calls called so. Raises ValueError, which names one that is not known."""
     for wanted in names:
-        if wanted not in NAMES:
+        if wanted not in (*NAMES, *MORE):
             raise ValueError(f"appel inconnu : {wanted} (connus : {' '.join(NAMES)})")
     return {number for number in REAL if _BY_NUMBER[number] in names}
 
@@ -407,7 +413,7 @@ def _signed(value: int, bits: int = 32) -> int:
 
 def decode(real: str, caller: Caller, names: Names, args: Sequence[int]) -> tuple[str, Decoded | None]:
     """Return the name of a held call, and its object and arguments; None for one that nobody cares about."""
-    said = _NUMBERS[real][2]
+    said = (_NUMBERS | _ON_REQUEST)[real][2]
     if real in ("clone", "clone3", "fork", "vfork"):
         return _decode_fork(real, caller, args)
     decoder = _DECODERS.get(said)
