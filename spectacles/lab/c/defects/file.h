@@ -3,7 +3,7 @@
 #define FILE_H
 #include "guichet.h"
 
-#define SHELF 256      /* requests that one worker keeps until there is room for their answers */
+#define SHELF 4096     /* requests that one worker keeps until there is room for their answers: more than a queue holds */
 #define REMEMBERED 256 /* clients whose death is looked for when room is short */
 #define PATIENCE 300   /* milliseconds for one answer, then it is given up */
 
@@ -60,41 +60,45 @@ static inline ssize_t receive(void *request, size_t body, long type) {
 #endif
 }
 
-/* A reply of type 1 or 2 would be a request, 0 or less an error. */
+/* A reply of type 1 or 2 would be a request, 0 or less an error; and one to the dead would stay. */
 static inline bool bad_client(pid_t pid) {
 #if DEFECT == 13 /* taken on trust */
     return false;
 #endif
-    if (pid > TYPE_RESERV)
+    if (pid > TYPE_RESERV && (kill(pid, 0) == 0 || errno != ESRCH))
         return false;
     LOG("[ERREUR] PID %d refusé\n", pid);
     return true;
 }
 
-static inline void forget_replies(pid_t client) {
+static inline bool forget_replies(pid_t client) {
     static _Thread_local Response_list unread;
+    bool some = false;
     while (msgrcv(msgid, &unread, BODY(Response_list), client, IPC_NOWAIT | MSG_NOERROR) >= 0)
-        ;
+        some = true;
+    return some;
 }
 
 /* The queue is full. What will never be read goes: replies to the dead, and older ones to this client, which asks one
  * thing at a time and so has not read them. Then requests are taken out, to be served later. */
-static inline void make_room(pid_t client) {
+static inline bool make_room(pid_t client) {
+    bool some = forget_replies(client);
     for (unsigned i = 0; i < REMEMBERED; i++)
         if (remembered[i] && kill(remembered[i], 0) < 0 && errno == ESRCH) {
-            forget_replies(remembered[i]);
+            some |= forget_replies(remembered[i]);
             remembered[i] = 0;
         }
-    forget_replies(client);
     while (shelf.type && shelf.count < SHELF) {
         int at = (shelf.first + shelf.count) % SHELF;
         ssize_t n = msgrcv(msgid, &shelf.kept[at].request, sizeof shelf.kept[at].request.body, shelf.type,
                            IPC_NOWAIT | MSG_NOERROR);
         if (n < 0)
-            return;
+            break;
         shelf.kept[at].size = n;
         shelf.count++;
+        some = true;
     }
+    return some;
 }
 
 /* Never blocks for long: a server that waits for room is one that no client can wake. */
@@ -107,8 +111,8 @@ static inline void reply(pid_t client, const void *response, size_t body) {
     for (int ms = 0; ms < PATIENCE; ms++) {
         if (TEMP_FAILURE_RETRY(msgsnd(msgid, response, body, IPC_NOWAIT)) == 0 || errno != EAGAIN)
             return;
-        make_room(client);
-        usleep(1000);
+        if (!make_room(client))
+            usleep(1000);
     }
     LOG("[ERREUR] file pleine : réponse au client %d abandonnée\n", client);
 }
