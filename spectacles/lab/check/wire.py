@@ -20,7 +20,6 @@ from spectacles.lab.check.model import Inconclusive, NotApplicable, NotReached, 
 from spectacles.lab.check.registry import check
 from spectacles.lab.dossier import tasks
 from spectacles.lab.dossier.driving import alive, describe, ending
-from spectacles.lab.dossier.profile import fill
 from spectacles.lab.gate.events import Kind
 from spectacles.lab.gate.policy import Free, Go, Hold
 
@@ -150,12 +149,39 @@ def served(case: Case, bench: Bench, item: str, name: str = "B", *, both: bool =
     return "", answer.left
 
 
-class HoldFirst(Free):
-    """Lets everything happen, but holds the first call of one program that fits, until it is let go."""
+def sure(case: Case, *steps: dict[str, Any]) -> None:
+    """Make sure that it is the hostile part of a message that matters. steps: the same without it.
 
-    def __init__(self, program: str, fits: Callable[[Event], bool], *, every: bool = False) -> None:
+    Raises NotReached when an ordinary client is not always served after these either.
+    """
+    item = case.item().typed
+    with case.bench() as bench:
+        bench.serve()
+        raw(bench, *steps)
+        bench.settle(min(case.patience, 0.5))
+        for name in ("B", "C", "D"):
+            wrong, _ = served(case, bench, item, name)
+            if wrong:
+                raise NotReached(f"un client n'est pas toujours servi, même sans cela ({wrong})")
+
+
+class HoldFirst(Free):
+    """Lets everything happen, but holds the first call of one program that fits, until it is let go.
+
+    after: looks only once this has fitted. every: holds all that fit, for good.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        fits: Callable[[Event], bool],
+        *,
+        after: Callable[[Event], bool] | None = None,
+        every: bool = False,
+    ) -> None:
         self._program = program
         self._fits = fits
+        self._after = after
         self._every = every
         self.held = ""
         self.count = 0
@@ -163,7 +189,13 @@ class HoldFirst(Free):
     def decide(self, gate: Gate, event: Event) -> Decision:
         """Hold it, or let it happen."""
         ours = event.task == self._program or event.task.startswith(f"{self._program}.")
-        if event.kind is Kind.CALL and ours and (self._every or not self.held) and self._fits(event):
+        if not ours or event.kind is not Kind.CALL:
+            return Go()
+        if self._after is not None:
+            if self._after(event):
+                self._after = None
+            return Go()
+        if (self._every or not self.held) and self._fits(event):
             self.held = self.held or event.task
             self.count += 1
             return Hold()
@@ -199,11 +231,16 @@ def events_told(bench: Bench, *words: str) -> list[str]:
 def shared_answers(case: Case) -> Outcome:
     """A's answer lies in the FIFO; B asks for another show, and reads."""
     found = of_kind(case, "fifo")
-    items = [one for one in case.profile.items if one.seats is not None][:2]
-    if len(items) < 2 or items[0].seats == items[1].seats:
+    first_item = case.item()
+    items = [first_item, *(one for one in case.profile.items if one.seats not in (None, first_item.seats))][:2]
+    if len(items) < 2 or first_item.seats is None:
         raise NotApplicable("il faut deux spectacles dont on connaît les places")
-    shared = set(found.answers)
-    policy = HoldFirst("A", lambda event: event.call == "read" and event.object in shared)
+    shared, asked = set(found.answers), [message.data for message in found.consult.messages]
+    policy = HoldFirst(
+        "A",
+        lambda event: event.call == "read" and event.object in shared,
+        after=lambda event: event.call == "write" and event.arguments.get("data") in asked,
+    )
     with case.bench(policy) as bench:
         assert bench.gate is not None
         bench.serve()
@@ -325,13 +362,14 @@ def oversized(case: Case) -> Outcome:
         done = "déposer dans la file, pour chaque type de requête, un message de 8 Kio, puis demander normalement"
         if not wrong:
             return ok("le client est servi", done=done)
-        return defect(
-            14,
-            "Un message plus long que le tampon arrête le service.",
-            done=done,
-            expected="le client est servi",
-            seen=wrong,
-        )
+    sure(case, *({**step, "longest": False} for step in steps))
+    return defect(
+        14,
+        "Un message plus long que le tampon arrête le service.",
+        done=done,
+        expected="le client est servi",
+        seen=wrong,
+    )
 
 
 @check(
@@ -357,13 +395,14 @@ def full_queue(case: Case) -> Outcome:
         if not wrong:
             return ok("l'autre est servi", done=done)
         lying = raw(bench, {"do": "left", "queue": step["queue"]})[0]
-        return defect(
-            11,
-            "Une file pleine de réponses que personne ne lit arrête le serveur, qui attend lui-même d'y écrire.",
-            done=done,
-            expected="l'autre est servi",
-            seen=f"{wrong} ; dans la file : {len(lying)} message(s)" + (" au moins" if len(lying) >= 100 else ""),
-        )
+    sure(case, step)
+    return defect(
+        11,
+        "Une file pleine de réponses que personne ne lit arrête le serveur, qui attend lui-même d'y écrire.",
+        done=done,
+        expected="l'autre est servi",
+        seen=f"{wrong} ; dans la file : {len(lying)} message(s)" + (" au moins" if len(lying) >= 100 else ""),
+    )
 
 
 @check(
@@ -471,7 +510,7 @@ def recycled_pid(case: Case) -> Outcome:
         answered = raw(bench, *ask, lying, pid=pid)[-1]  # dies with the answer there, unread
         if not answered:
             raise NotApplicable("une requête écrite par nous n'a pas de réponse")
-        answer = as_pid(case, bench, pid, item)
+        answer = bench.ask(bench.client("C", pid=pid).reserve(item, 1)).state
         done = f"un client (PID {pid}) demande {MANY_SEATS} places et meurt sans lire ; "
         done += "un autre, de même PID, en réserve une"
         if answer == "yes":
@@ -487,57 +526,33 @@ def recycled_pid(case: Case) -> Outcome:
         )
 
 
-def as_pid(case: Case, bench: Bench, pid: int, item: str) -> str:
-    """Have a client with that PID reserve one seat; return the state of its answer."""
-    client = bench.client("C")
-    if case.profile.style == "menu":
-        client.start(pid=pid)
-        return bench.ask(client.reserve(item, 1)).state
-    words = fill(case.profile.reserve, item=item, seats=1, client="C")
-    program = client.start(words if case.profile.style == "arguments" else (), pid=pid)
-    if case.profile.style == "once":
-        for line in [*client.pending, *words]:
-            if not bench.until(lambda: client.waits_to_read() is not None or program.code is not None):
-                return "late"
-            client.type(line, client.waits_to_read())
-    if not bench.until(lambda: program.code is not None):
-        return "late"
-    from spectacles.lab.dossier.profile import pattern
-
-    text = client.text()
-    if case.profile.no and pattern(case.profile.no, item).search(text):
-        return "no"
-    return "yes" if pattern(case.profile.yes, item).search(text) else "other"
-
-
 @check(
     "own-answers",
     finds=(15,),
     layer="C",
     does="retient un client avant qu'il lise sa réponse : le serveur ne doit pas la reprendre (file)",
     needs=("client", "gate"),
-    rank=40,
+    rank=10,
 )
 def own_answers(case: Case) -> Outcome:
     """The answer lies in the queue, and nobody but the client may take it."""
-    found = of_kind(case, "queue")
-    requests = {message.type for message in (*found.consult.messages, *found.reserve.messages)}
-    item = case.item().typed
+    if case.profile.channel.kind != "queue":
+        raise NotApplicable("pas de file de messages ici")
     policy = HoldFirst(
         "A", lambda event: event.call == "msgrcv" and "IPC_NOWAIT" not in str(event.arguments.get("flags"))
     )
     with case.bench(policy) as bench:
         assert bench.gate is not None
         bench.serve()
-        request = bench.client("A", gated=True).consult(item)
+        request = bench.client("A", gated=True).consult(case.item().typed)
         bench.drive(request, until=lambda: bool(policy.held))
         if not policy.held:
             raise NotReached("le client n'en vient pas à lire sa réponse")
-        bench.until(lambda: _answered(bench), min(case.patience, 1.0))
-        bench.until(lambda: bool(_taken(bench, requests)), 0.2)
+        bench.until(lambda: bool(_answers_sent(bench)), min(case.patience, 1.0))
+        bench.until(lambda: bool(_taken(bench)), 0.2)
         bench.gate.let(policy.held)
         (answer,) = bench.ask_all(request)
-        taken = _taken(bench, requests)
+        taken = _taken(bench)
         done = "le client demande, et n'est laissé lire sa réponse qu'une fois que le serveur l'a déposée"
         if taken and not answer.known:
             return defect(
@@ -545,25 +560,28 @@ def own_answers(case: Case) -> Outcome:
                 "Le serveur prend dans la file ses propres réponses : le client n'en a pas.",
                 done=done,
                 expected="la réponse attend son client",
-                seen=f"le serveur a pris un message de type {taken[0]} ; {answer}",
+                seen=f"le serveur a pris un message de type {taken[0]}, qu'il avait envoyé ; {answer}",
                 timeline=events_told(bench, "msg"),
             )
         return ok(str(answer), done=done)
 
 
-def _answered(bench: Bench) -> bool:
+def _answers_sent(bench: Bench) -> dict[int, int]:
+    """Return the types of the messages that the server has sent, each with the seq of the first."""
     assert bench.gate is not None
-    return any(
-        event.task.startswith("server") and event.call == "msgsnd" and event.kind is Kind.RESULT
-        for event in bench.gate.events()
-    )
+    found: dict[int, int] = {}
+    for event in bench.gate.events():
+        if event.task.startswith("server") and event.call == "msgsnd" and event.kind is Kind.CALL:
+            found.setdefault(int(event.arguments.get("type") or 0), event.seq)
+    return found
 
 
-def _taken(bench: Bench, requests: set[int]) -> list[int]:
-    """Return the types of messages that the server has taken and that are no requests."""
+def _taken(bench: Bench) -> list[int]:
+    """Return the types of messages that the server has taken after it had sent them itself."""
     assert bench.gate is not None
+    sent = _answers_sent(bench)
     return [
-        int(event.arguments["type"])
+        kind
         for event in bench.gate.events()
         if event.task.startswith("server")
         and event.call == "msgrcv"
@@ -571,8 +589,7 @@ def _taken(bench: Bench, requests: set[int]) -> list[int]:
         and event.result is not None
         and event.result >= 0
         and event.exact
-        and event.arguments.get("type")
-        and event.arguments["type"] not in requests
+        and sent.get(kind := int(event.arguments.get("type") or 0), event.seq) < event.seq
     ]
 
 
@@ -609,6 +626,8 @@ def hostile_numbers(case: Case) -> Iterable[Outcome]:
                 wrong, left = served(case, bench, item, f"B{len(wanted)}")
                 done = f"une réservation dont le nombre « {SAID[name]} » vaut {value}, écrite sur le canal"
                 more = left is not None and left > before
+                if wrong and not crashed(bench):
+                    sure(case, *steps_of(found, found.reserve))
                 if wrong or more or (left is not None and left < 0):
                     yield defect(
                         23,
