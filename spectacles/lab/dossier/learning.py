@@ -187,22 +187,24 @@ def _find_client(built: Built, profile: Profile, patience: float) -> tuple[Profi
         if settled > SETTLED and command in hopeless:
             continue
         trial = dataclasses.replace(profile, client=command)
-        try:
-            with Bench(built.folder, trial, patience=patience, gated=True) as bench:
-                assert bench.gate is not None
-                bench.serve()
-                learnt = _Learner(bench, settled).learn()
-                sizes = _sizes(bench.gate.events())
-        except (SpectaclesError, GateError) as error:
-            notes.append(f"{command[-1]} : {error}")
-            hopeless.append(command)
+        # Once more without the gate, which slows a program down: what goes wrong only then is for the checks to find.
+        for gated in (True, False):
+            try:
+                with Bench(built.folder, trial, patience=patience, gated=gated) as bench:
+                    bench.serve()
+                    learnt = _Learner(bench).learn()
+                    sizes = _sizes(bench.gate.events()) if bench.gate is not None else {}
+            except (SpectaclesError, GateError) as error:
+                if not gated:
+                    notes.append(f"{command[-1]} : {error}")
+                continue
+            if learnt.talks:
+                return learnt, sizes
+            if not gated or learnt.notes:
+                notes += learnt.notes
+                break
+        else:
             continue
-        if learnt.talks:
-            return learnt, sizes
-        if not learnt.reserve:
-            hopeless.append(command)
-        if settled > SETTLED or command in hopeless:  # on a busy machine some text may come late: once more, slowly
-            notes += learnt.notes
         if not profile.client and learnt.consult:
             profile = dataclasses.replace(learnt, notes=profile.notes)
     if not commands:

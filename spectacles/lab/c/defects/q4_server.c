@@ -44,7 +44,8 @@ int main(int argc, char **argv) {
         if (!request)
             fail("malloc");
 #endif
-#if DEFECT == 15 /* any type: what it has just answered too */
+#if DEFECT == 15 /* any type: what it has just answered too, unless the client was waiting for it already */
+        usleep(500);
         ssize_t n = receive(request, BODY(Request), 0);
 #else
         /* type -2: the lowest type up to 2, so never one of our own replies */
