@@ -527,7 +527,7 @@ def vanished_client(case: Case) -> Iterator[Outcome]:
         todo = [(Site.of_script(case.script.partition("!")[2]), signal.Signals[case.script.partition("!")[0]])]
     tried = 0
     for site, number in todo:
-        if number == signal.SIGSTOP and (case.profile.clients == 1 or case.question == 1 or site.call not in RECEIVING):
+        if number == signal.SIGSTOP and (_alone(case) or site.call not in RECEIVING):
             continue
         outcome, reached = _vanish(case, site, number)
         tried += reached
@@ -535,6 +535,11 @@ def vanished_client(case: Case) -> Iterator[Outcome]:
             yield outcome
             return
     yield ok(f"{tried} fois, l'autre est servi")
+
+
+def _alone(case: Case) -> bool:
+    """Say whether clients take turns, or there is only one: FIFOs that all share have no other way."""
+    return case.profile.clients == 1 or case.question == 1 or case.profile.channel.kind == "fifo"
 
 
 def _watch_client(case: Case) -> list[Site]:

@@ -409,7 +409,13 @@ class Bench:
                 typed[reader.tid] = reader.switches
                 program.type(todo.pop(0))
             last, now = now, {one.tid: one.switches for one in doing}
-            if doing and not todo and all(one.asleep for one in doing) and any(one.serves for one in doing):
+            if (
+                doing
+                and not todo
+                and all(one.asleep for one in doing)
+                and any(one.serves for one in doing)
+                and self._free()
+            ):
                 if now == seen:
                     return
                 seen = now
@@ -420,6 +426,10 @@ class Bench:
                     return
                 raise NotReadyError(f"le serveur n'attend aucune requête : {describe(doing)}")
             time.sleep(STEP if now != seen else 2 * STEP)
+
+    def _free(self) -> bool:
+        """Say whether the gate holds nobody: who is held looks asleep."""
+        return self.gate is None or (self.gate.at_rest() and not self.gate.held())
 
     @staticmethod
     def _busy(doing: Sequence[tasks.Doing], last: dict[int, int]) -> bool:

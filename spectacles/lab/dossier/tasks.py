@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # What a server waits in for its next request. Of poll(2) and its kin each descriptor is a "read" of its own.
 SERVING = ("receive", "read", "accept", "open", "semaphore")
+_STREAMS = ("fifo:", "pipe:", "socket:")
 _TERMINAL = ("device:/dev/pts/", "device:/dev/tty")
 
 
@@ -41,7 +42,10 @@ class Doing:
     @property
     def serves(self) -> bool:
         """Whether it waits for a request: in a call on something else than the terminal."""
-        return any(wait.kind in SERVING and not (wait.target or "").startswith(_TERMINAL) for wait in self.waits)
+        return any(
+            wait.kind in SERVING and (wait.kind != "read" or (wait.target or "").startswith(_STREAMS))
+            for wait in self.waits
+        )
 
     @property
     def timed(self) -> bool:

@@ -14,8 +14,8 @@ static _Thread_local struct {
     int first, count;
     struct { Any_request request; ssize_t size; } kept[SHELF];
 } shelf;
-static _Thread_local pid_t remembered[REMEMBERED];
-static _Thread_local unsigned next_remembered;
+static _Atomic pid_t remembered[REMEMBERED]; /* all threads': that of a request is gone with it (Q4) */
+static _Atomic unsigned next_remembered;
 
 static inline void destroy_queue(void) {
     if (msgid >= 0)
