@@ -77,6 +77,8 @@ class Judge:
             known = self.known or Profile()
             built = building.build(self.folder, into, known.build, known.files)
             self.log = built.log
+            if not built.programs and not known.server:
+                raise SpectaclesError("aucun programme : ni Makefile, ni fichier C avec main, ni binaire, ni script")
             try:
                 self.control = controls.measure(known.channel.kind)
             except SpectaclesError as error:  # then nobody is judged, which is not this program's fault

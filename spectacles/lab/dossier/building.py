@@ -89,10 +89,7 @@ def build(source: str | Path, into: str | Path, commands: Sequence[str] = (), fi
             _fetch(world.folder, into)
     except WorldError as error:
         raise BuildError(f"{source.name} : {error}") from None
-    programs = tuple(_programs(into, before, made))
-    if not programs:
-        raise BuildError(f"{source.name} : aucun programme trouvé (ni Makefile, ni fichier C avec main, ni script)")
-    return Built(source.resolve().name, into, programs, "\n".join(log))
+    return Built(source.resolve().name, into, tuple(_programs(into, before, made)), "\n".join(log))
 
 
 def _copy(source: Path, into: Path) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 STEP = 0.001  # seconds between two looks
 SETTLED = 0.03  # seconds for which a task that waits for the keyboard has printed nothing: then it has said all
-LINE = 4000  # bytes of a line typed, at most: what a terminal takes
+STARTING = 10.0  # seconds that a server may compute before it waits for its first request
 
 
 class NotReadyError(SpectaclesError):
@@ -93,8 +93,8 @@ class Answer:
             "yes": "acceptée",
             "no": "refusée",
             "left": f"{self.left} place(s)",
-            "other": "réponse incomprise",
-            "ended": "le client finit sans réponse",
+            "other": f"réponse incomprise (« {last_line(self.text)[:80]} »)",
+            "ended": f"le client finit sans réponse (« {last_line(self.text)[:80]} »)",
             "stuck": "aucune réponse, tout dort",
             "late": "aucune réponse à temps",
             "unsent": "le client n'en vient pas à demander",
@@ -394,7 +394,8 @@ class Bench:
         taken for ready once it has run for the patience: there is nothing better to be seen.
         """
         todo = list(self.profile.server_lines if lines is None else lines)
-        deadline = time.monotonic() + (until or max(self.patience, 2.0))
+        begun = time.monotonic()
+        soon, late = (until, until) if until else (max(self.patience, 2.0), max(4 * self.patience, STARTING))
         typed: dict[int, int] = {}
         seen: dict[int, int] = {}
         now: dict[int, int] = {}
@@ -421,11 +422,24 @@ class Bench:
                 seen = now
             else:
                 seen = {}
-            if time.monotonic() > deadline:
-                if doing and any(one.state in "RSD" for one in doing) and not todo and self._busy(doing, last):
-                    return
+            passed = time.monotonic() - begun
+            if passed > soon and doing and not todo and self._channel_there(program) and self._busy(doing, last):
+                return
+            if passed > late or (passed > soon and self._free() and not self._busy(doing, last)):
                 raise NotReadyError(f"le serveur n'attend aucune requête : {describe(doing)}")
             time.sleep(STEP if now != seen else 2 * STEP)
+
+    def _channel_there(self, program: Program) -> bool:
+        """Say whether a server has made what the profile says that it is spoken to by; True where it does not say."""
+        channel = self.profile.channel
+        if channel.kind == "queue":
+            return any(kind == "queue" for kind, _ in self.world.keys())
+        if channel.kind == "fifo":
+            return any(os.path.lexists(self.world.folder / name) for name in channel.names)
+        if channel.kind == "tcp":
+            with contextlib.suppress(OSError), open(f"/proc/{program.pid}/net/tcp") as table:
+                return any(line.split()[3] == "0A" for line in list(table)[1:])
+        return True
 
     def _free(self) -> bool:
         """Say whether the gate holds nobody: who is held looks asleep."""
