@@ -429,15 +429,3 @@ def judge(
         source=source or case.source(r"places\s*-=|places\s*=|sem_wait|mutex_lock|fcntl|flock"),
         script=script,
     )
-
-
-def processor_use(bench: Bench, seconds: float = 0.3) -> float:
-    """Return the share of looks that find the server running, while nobody asks."""
-    running = looks = 0
-    deadline = time.monotonic() + seconds
-    pids = {one.pid for one in bench.server_tasks()}
-    while time.monotonic() < deadline:
-        time.sleep(0.01)
-        looks += 1
-        running += any(one.state == "R" for one in tasks.look(pids))
-    return running / max(looks, 1)

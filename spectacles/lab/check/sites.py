@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from spectacles.lab.gate.policy import Decision
     from spectacles.lab.gate.policy import Gate as PolicyGate
 
-BORN = "+"  # in the place of the name of a task that was born after the request was made
+BORN = "+"  # in the place of the name of a task that was born after the server became ready
+_RUN = re.compile(r"^(server|V)-?\d+(?=\.|$)")  # programs that play the same part one after the other
 _VARIES = re.compile(r"#\d+|\d{3,}|\+0x[0-9a-f]+|0x[0-9a-f]+")
 SENDING = ("msgsnd", "mq_send", "write", "send")
 RECEIVING = ("msgrcv", "mq_receive", "read", "recv")
@@ -41,7 +42,7 @@ class Site:
 
     def __str__(self) -> str:
         """Say it in French: « avant write(spectacles.dat) de server.2 »."""
-        who = "d'un nouveau thread ou processus" if self.task == BORN else f"de {self.task}"
+        who = "du thread ou processus qui sert" if self.task == BORN else f"de {self.task}"
         which = f", {self.nth}e fois" if self.nth > 1 else ""
         return f"avant {self.call}({self.shown}) {who}{which}"
 
@@ -62,12 +63,17 @@ def plain(thing: str) -> str:
     return _VARIES.sub("#", thing)
 
 
-def sites(events: Sequence[Event], born_before: Iterable[str], tasks: Iterable[str]) -> list[Site]:
+def part(task: str) -> str:
+    """Return the name of a task whose program has played its part before: "server-2.1" is "server.1"."""
+    return _RUN.sub(r"\1", task)
+
+
+def sites(events: Sequence[Event], lasting: Iterable[str], tasks: Iterable[str]) -> list[Site]:
     """Return the calls in `events` of programs called `tasks`, in order.
 
-    born_before: names of the tasks that there were when the request was made.
+    lasting: names of the tasks that there were when the server became ready; others serve a client or a request.
     """
-    old, prefixes = set(born_before), tuple(tasks)
+    old, prefixes = {part(name) for name in lasting}, tuple(tasks)
     count: dict[tuple[str, str, str], int] = {}
     found = []
     for event in events:
@@ -75,7 +81,7 @@ def sites(events: Sequence[Event], born_before: Iterable[str], tasks: Iterable[s
             continue
         if event.call in (BUSY, HAS, LACKS, *_SKIPPED):
             continue
-        key = (event.task if event.task in old else BORN, event.call, plain(event.object))
+        key = (part(event.task) if part(event.task) in old else BORN, event.call, plain(event.object))
         count[key] = count.get(key, 0) + 1
         found.append(Site(*key, count[key], event.object))
     return found
@@ -96,9 +102,10 @@ class At:
         self._count = 0
         self._old: set[str] = set()
 
-    def arm(self, gate: PolicyGate | None = None) -> None:
-        """Look for the site from now on. gate: whose tasks of now are not new ones."""
-        self._old = set(gate.tasks) if gate is not None else set()
+    def arm(self, site: Site | None = None, lasting: Iterable[str] = ()) -> None:
+        """Look for a site from now on (None: the one it was made for). lasting: names of tasks that are not BORN."""
+        self.site = site or self.site
+        self._old = set(lasting)
         self._count = 0
         self.reached.clear()
         self._armed = True
@@ -111,7 +118,7 @@ class At:
         site = self.site
         if not self._armed or site is None or event.call != site.call or plain(event.object) != site.object:
             return Go()
-        if (event.task if event.task in self._old or site.task != BORN else BORN) != site.task:
+        if (part(event.task) if event.task in self._old or site.task != BORN else BORN) != site.task:
             return Go()
         self._count += 1
         if self._count != site.nth:

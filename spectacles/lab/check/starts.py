@@ -513,6 +513,8 @@ def leaks(case: Case) -> Outcome:
 
         bench.until(calm)
         done = f"faire consulter {CLIENTS} clients, l'un après l'autre, qui partent"
+        if grown and processor_use(bench) > RUNNING:
+            raise NotReached("le serveur calcule sans fin une fois les clients partis")
         if grown:
             said = ", ".join(f"{count} {name} de plus" for name, count in grown.items())
             return defect(
@@ -524,6 +526,18 @@ def leaks(case: Case) -> Outcome:
                 source=case.source(r"pthread_create\s*\(|accept\s*\(|fork\s*\("),
             )
         return ok("autant qu'avant", done=done)
+
+
+def processor_use(bench: Bench, seconds: float = 0.3) -> float:
+    """Return the share of looks that find the server running, while nobody asks."""
+    running = looks = 0
+    deadline = time.monotonic() + seconds
+    pids = {one.pid for one in bench.server_tasks()}
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+        looks += 1
+        running += any(one.state == "R" for one in tasks.look(pids))
+    return running / max(looks, 1)
 
 
 def _counts(bench: Bench) -> dict[str, int]:

@@ -13,14 +13,16 @@ import signal
 import stat
 from typing import TYPE_CHECKING
 
-from spectacles.lab.check.dialogue import judge, processor_use
+from spectacles.lab.check.dialogue import judge
 from spectacles.lab.check.model import NotApplicable, NotReached, Outcome, defect, ok
 from spectacles.lab.check.registry import check
 from spectacles.lab.check.sites import BORN, RECEIVING, SENDING, At, BeforeAnswer, Site, sites
-from spectacles.lab.check.starts import RUNNING
+from spectacles.lab.check.starts import RUNNING, processor_use
 from spectacles.lab.dossier.driving import NotReadyError, describe, ending
 from spectacles.lab.gate import calls
+from spectacles.lab.gate.events import Kind
 from spectacles.lab.gate.policy import Fail, Hold, Kill
+from spectacles.lab.gate.supervisor import GateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,11 +61,11 @@ def _watch(case: Case) -> tuple[list[Site], list[Event]]:
         case.seats(bench, a, item)
         case.granted(bench.ask(a.reserve(item, 1)))  # whatever is done once only is done
         bench.settle(case.patience / 4)
-        since, before = len(gate.events()), list(gate.tasks)
+        since = len(gate.events())
         case.granted(bench.ask(a.reserve(item, 1)))
         bench.settle(case.patience / 4)
         events = gate.events(since)
-        return sites(events, before, ("server",)), events
+        return sites(events, bench.lasting, ("server",)), events
 
 
 def _chosen(case: Case, found: list[Site]) -> list[Site]:
@@ -72,7 +74,7 @@ def _chosen(case: Case, found: list[Site]) -> list[Site]:
         return [Site.of_script(case.script)]
     most = QUICK if case.quick else MOST
     if len(found) <= most:
-        return found
+        return list(found)
     order = sorted(range(len(found)), key=lambda at: (_dull(found[at]), at))[:most]
     return [found[at] for at in sorted(order)]
 
@@ -98,80 +100,104 @@ def _dull(site: Site) -> int:
 def delay(case: Case) -> Iterator[Outcome]:
     """Whatever comes in between, the answers are those of some order, and each goes to whoever asked."""
     found, _ = _watch(case) if not case.script else ([], [])
-    places = _chosen(case, found)
+    todo = _chosen(case, found)
     bad = tried = 0
-    for site in places:
-        outcome, reached = _delay(case, site)
-        tried += reached
-        if outcome is not None:
-            bad += 1
-            yield outcome
-            if not case.script and bad >= 2:
-                return
+    while todo:
+        policy = At(None, Hold())
+        with case.bench(policy, gate_options={"calls_held": HELD}) as bench:  # until its seats are sold
+            bench.serve()
+            clients = [bench.client(name) for name in ("A", "B", "C")]
+            seats = {item.typed: case.seats(bench, clients[0], item.typed) for item in case.profile.items[:6]}
+            case.granted(bench.ask(clients[0].reserve(case.item().typed, 1)))
+            seats[case.item().typed] -= 1
+            case.seats(bench, clients[1], case.item().typed)
+            while todo and (item := _enough(seats)):
+                site = todo.pop(0)
+                outcome, reached, left = _delay(case, bench, policy, site, clients, item, seats[item])
+                tried += reached
+                if outcome is not None:
+                    yield outcome
+                    bad += 1
+                if outcome is not None or left is None:
+                    break
+                seats[item] = left
+        if not case.script and bad >= 2:
+            return
     if not bad:
         yield ok(f"{tried} appels retardés sur {len(found)}")
 
 
-def _delay(case: Case, site: Site) -> tuple[Outcome | None, bool]:
-    """Hold the server at one place while a second client asks; return what is wrong, and whether it came there."""
-    item = case.item().typed
-    policy = At(site, Hold())
-    with case.bench(policy, gate_options={"calls_held": HELD}) as bench:
-        bench.serve()
-        a, b, c = (bench.client(name) for name in ("A", "B", "C"))
-        before = case.seats(bench, a, item)
-        case.granted(bench.ask(a.reserve(item, 1)))
-        case.seats(bench, b, item)
-        left = before - 1
-        bench.log.clear()
-        reached = False
-        answers: list[Answer] = []
-        # First one that must be granted against one that must not, then two of which only one can be.
-        half = left - 1 - (left - 1) // 2 + (left - 1) % 2
-        for mine, other in ((1, left + 100), (half, half)):
-            if case.profile.most_seats and max(mine, other) > case.profile.most_seats:
-                mine = other = case.profile.most_seats
-            both, there = _held(bench, policy, a, mine, b, other, item)
-            reached = reached or there
-            answers += both
-            if mine == 1 and other > left and both[1].state == "yes":
-                return (
-                    defect(
-                        28,
-                        "Deux requêtes sont mélangées : la réponse de l'une va à l'autre.",
-                        done=f"{_doing(site)} ; A réserve 1 place, B {other} alors qu'il en reste {left}",
-                        expected="A accepté, B refusé",
-                        seen=" ; ".join(map(str, both)),
-                        timeline=[*bench.log, *_told(bench)],
-                        source=case.source(r"pthread_create\s*\(|static .*[Rr]equ|malloc\s*\("),
-                        script=site.script,
-                    ),
-                    True,
-                )
-        final = bench.ask(c.consult(item))
-        if final.state in ("stuck", "late"):
-            return None, reached
-        what = judge([*answers, final], left, bench, case, f"{_doing(site)} ; A et B réservent", script=site.script)
-        return what, reached
+def _enough(seats: dict[str, int]) -> str:
+    """Return the show with the fewest seats that are enough for one trial, "" when there is none."""
+    some = [item for item, left in seats.items() if left >= 4]
+    return min(some, key=lambda item: seats[item]) if some else ""
+
+
+def _delay(
+    case: Case, bench: Bench, policy: At, site: Site, clients: list[Client], item: str, left: int
+) -> tuple[Outcome | None, bool, int | None]:
+    """Hold the server at one place while a second client asks.
+
+    Return what is wrong, whether it came there, and the seats that are left, None when that is not known any more.
+    """
+    a, b, c = clients
+    bench.log.clear()
+    answers: list[Answer] = []
+    reached = False
+    # First one that must be granted against one that must not, then two of which only one can be.
+    half = (left - 1) // 2 + 1
+    for mine, other in ((1, left + 100), (half, half)):
+        limit = case.profile.most_seats
+        both, there = _held(bench, policy, site, (a, min(mine, limit or mine)), (b, min(other, limit or other)), item)
+        reached = reached or there
+        answers += both
+        swapped = mine == 1 and not limit and both[1].state == "yes"
+        lost = there and [answer.known for answer in both] in ([True, False], [False, True])
+        if swapped or (lost and bench.ask(c.consult(item)).known):
+            return (
+                defect(
+                    28,
+                    "Deux requêtes sont mélangées : la réponse de l'une va à l'autre."
+                    if swapped
+                    else "Deux requêtes sont mélangées : l'une prend la place de l'autre, qui n'a pas de réponse.",
+                    done=f"{_doing(site)} ; A réserve 1 place, B {other} alors qu'il en reste {left}",
+                    expected="A accepté, B refusé" if mine == 1 else "chacun a sa réponse",
+                    seen=" ; ".join(map(str, both)),
+                    timeline=[*bench.log, *_told(bench)],
+                    source=case.source(r"pthread_create\s*\(|static .*[Rr]equ|malloc\s*\("),
+                    script=site.script,
+                ),
+                True,
+                None,
+            )
+    final = bench.ask(c.consult(item))
+    if not all(answer.known for answer in answers) or final.left is None:
+        return (
+            judge(answers, left, bench, case, f"{_doing(site)} ; A et B réservent", script=site.script),
+            reached,
+            None,
+        )
+    what = judge([*answers, final], left, bench, case, f"{_doing(site)} ; A et B réservent", script=site.script)
+    return what, reached, final.left
 
 
 def _held(
-    bench: Bench, policy: At, a: Client, mine: int, b: Client, other: int, item: str
+    bench: Bench, policy: At, site: Site, one: tuple[Client, int], two: tuple[Client, int], item: str
 ) -> tuple[list[Answer], bool]:
     """Let A ask until the server is at the place, then B until nothing moves; let go; return both answers."""
     gate = bench.gate
     assert gate is not None
-    first, second = a.reserve(item, mine), b.reserve(item, other)
-    policy.arm(gate)
+    first, second = one[0].reserve(item, one[1]), two[0].reserve(item, two[1])
+    policy.arm(site, bench.lasting)
     bench.drive(first, until=policy.reached.is_set)
     there = policy.reached.is_set()
     if there:
-        bench.log.append(f"A réserve {mine} ; le serveur est retenu {policy.site}")
+        bench.log.append(f"A réserve {one[1]} ; le serveur est retenu {site}")
         bench.drive(second, timeout=bench.patience / 2, until=lambda: second.sent and bench.quiet_for > 0.03)
         assert policy.event is not None
-        with contextlib.suppress(Exception):  # its task may have died meanwhile
+        with contextlib.suppress(GateError):  # its task may have died meanwhile
             gate.let(policy.event.task)
-        bench.log.append(f"B réserve {other} pendant ce temps ; le serveur est relâché")
+        bench.log.append(f"B réserve {two[1]} pendant ce temps ; le serveur est relâché")
     return bench.ask_all(first, second), there
 
 
@@ -180,9 +206,12 @@ def _doing(site: Site) -> str:
 
 
 def _told(bench: Bench) -> list[str]:
-    """Return the last events of the gate, as lines."""
+    """Return the last calls that the gate saw, as lines."""
     gate = bench.gate
-    return [str(event) for event in gate.events()[-6:]] if gate is not None else []
+    if gate is None:
+        return []
+    seen = [event for event in gate.events() if event.kind in (Kind.CALL, Kind.MARK)]
+    return [f"{event.task}: {event.call}({event.object})" for event in seen[-6:]]
 
 
 @check(
@@ -197,7 +226,7 @@ def kill(case: Case) -> Iterator[Outcome]:
     """Wherever kill -9 falls, the next server starts and serves; what it stores, it stores whole."""
     if 33 in case.found:
         raise NotReached("tué, le serveur ne repart pas (défaut 33)")
-    stores, changed = _stores(case) if not case.script.startswith("|") else (True, True)
+    stores, changed = _stores(case) if not case.script else (True, not case.script.startswith("|"))
     found, _ = _watch(case) if not case.script else ([], [])
     bad: set[int] = set()
     if stores and not changed and (not case.script or case.script == "|idle"):
@@ -206,14 +235,18 @@ def kill(case: Case) -> Iterator[Outcome]:
             bad.add(outcome.defect)
             yield outcome
     tried = 0
-    for site in _chosen(case, found) if case.script != "|idle" else []:
-        outcome, reached = _kill(case, site, stores and 32 not in bad)
-        tried += reached
-        if outcome is not None and outcome.defect not in bad:
-            bad.add(outcome.defect)
-            yield outcome
-            if not case.script and len(bad) >= 3:
-                return
+    todo = _chosen(case, found) if case.script != "|idle" else []
+    while todo and len(bad) < 3:
+        policy = At(None, Hold())
+        with case.bench(policy, gate_options={"calls_held": HELD}) as bench:
+            bench.serve()
+            left = case.seats(bench, bench.client("A"), case.item().typed)
+            while todo and left >= 4:
+                outcome, reached, left = _kill(case, bench, policy, todo.pop(0), left, stores and 32 not in bad)
+                tried += reached
+                if outcome is not None and outcome.defect not in bad:
+                    bad.add(outcome.defect)
+                    yield outcome
     if not bad:
         what = "" if stores else " ; il ne garde rien sur disque, ce qui est permis"
         yield ok(f"tué à {tried} appels sur {len(found)}{what}")
@@ -294,84 +327,80 @@ def _kill_idle(case: Case) -> Outcome | None:
     return None
 
 
-def _kill(case: Case, site: Site, stores: bool) -> tuple[Outcome | None, bool]:
-    """Kill the server at one place, start it anew, and compare; return what is wrong, and whether it came there."""
+def _kill(
+    case: Case, bench: Bench, policy: At, site: Site, before: int, stores: bool
+) -> tuple[Outcome | None, bool, int]:
+    """Kill the server at one place, start it anew, and compare.
+
+    Return what is wrong, whether it came there, and the seats that are left; 0: this world is of no more use.
+    """
     item = case.item().typed
-    policy = At(site, Hold())
-    with case.bench(policy, gate_options={"calls_held": HELD}) as bench:
+    a, b = bench.client("A"), bench.client("B")
+    bench.log.clear()
+    case.granted(bench.ask(a.reserve(item, 1)))
+    bench.settle(case.patience / 8)
+    files = _files(bench)
+    request = a.reserve(item, 1)
+    policy.arm(site, bench.lasting)
+    bench.drive(request, until=policy.reached.is_set)
+    if not policy.reached.is_set():
+        return None, False, 0
+    bench.drive(request, timeout=0.05, until=lambda: bench.quiet_for > 0.01)
+    bench.kill_server()
+    torn = [name for name, (size, _) in _files(bench).items() if name in files and size < files[name][0]]
+    request.step()
+    acknowledged = request.answer is not None and request.answer.state == "yes"
+    bench.log.append(f"le serveur est tué (kill -9) {site}, puis relancé")
+    a.kill()
+    done = f"réserver 1 place, puis une autre ; tuer le serveur (kill -9) {site} ; le relancer, consulter"
+    wanted = {before - 2} if acknowledged else {before - 1, before - 2}
+
+    def wrong(number: int, sentence: str, expected: str, seen: str, source: str) -> tuple[Outcome, bool, int]:
+        return (
+            defect(
+                number,
+                sentence,
+                done=done,
+                expected=expected,
+                seen=seen,
+                timeline=bench.log,
+                source=case.source(source),
+                script=site.script,
+            ),
+            True,
+            0,
+        )
+
+    named = ", ".join(torn)
+    saving = r"O_TRUNC|fopen\s*\(.*w|write\s*\("
+    try:
         bench.serve()
-        a = bench.client("A")
-        before = case.seats(bench, a, item)
-        case.granted(bench.ask(a.reserve(item, 1)))
-        bench.settle(case.patience / 8)
-        files = _files(bench)
-        request = a.reserve(item, 1)
-        policy.arm(bench.gate)
-        bench.drive(request, until=policy.reached.is_set)
-        if not policy.reached.is_set():
-            return None, False
-        bench.drive(request, timeout=0.05, until=lambda: bench.quiet_for > 0.01)
-        bench.kill_server()
-        torn = [name for name, (size, _) in _files(bench).items() if name in files and size < files[name][0]]
-        request.step()
-        acknowledged = request.answer is not None and request.answer.state == "yes"
-        bench.log.append(f"le serveur est tué (kill -9) {site}, puis relancé")
-        a.kill()
-        done = f"réserver 1 place, puis une autre ; tuer le serveur (kill -9) {site} ; le relancer, consulter"
-        wanted = {before - 2} if acknowledged else {before - 1, before - 2}
-        where = case.source(r"O_TRUNC|fopen\s*\(.*w|write\s*\(")
-        try:
-            bench.serve(gated=False)
-        except NotReadyError as error:
-            return (
-                defect(
-                    6 if torn else 33,
-                    f"Tué pendant qu'il sauve, il laisse {', '.join(torn)} incomplet, et ne repart plus."
-                    if torn
-                    else "Tué pendant qu'il sert, le serveur ne peut plus être relancé.",
-                    done=done,
-                    expected="il repart, avec ce qu'il avait acquitté",
-                    seen=str(error),
-                    timeline=bench.log,
-                    source=where,
-                    script=site.script,
-                ),
-                True,
-            )
-        answer = bench.ask(bench.client("B").consult(item))
-        second = bench.ask(bench.client("C").reserve(item, 1)) if answer.known else answer
-        if not second.known and second.state in ("stuck", "late"):
-            return (
-                defect(
-                    30,
-                    "Tué pendant qu'il tient le verrou, puis relancé, le serveur attend un verrou perdu.",
-                    done=done,
-                    expected="il sert",
-                    seen=f"{second} ; serveur : {describe(bench.server_tasks())}",
-                    timeline=bench.log,
-                    source=case.source(r"sem_open|semget|SEM_UNDO|pthread_mutexattr|flock|fcntl"),
-                    script=site.script,
-                ),
-                True,
-            )
-        if stores and answer.left is not None and answer.left not in wanted:
-            return (
-                defect(
-                    6 if torn else 32,
-                    "Tué pendant qu'il sauve, il perd ce qu'il avait acquitté : le fichier est vidé, puis récrit."
-                    if torn
-                    else "Une réservation acquittée est perdue si le serveur est tué.",
-                    done=done,
-                    expected=f"{' ou '.join(str(number) for number in sorted(wanted))} place(s)",
-                    seen=f"{answer.left} place(s)"
-                    + (f" ; {', '.join(torn)} était plus court qu'avant" if torn else ""),
-                    timeline=bench.log,
-                    source=where,
-                    script=site.script,
-                ),
-                True,
-            )
-        return None, True
+    except NotReadyError as error:
+        sentence = "Tué pendant qu'il sert, le serveur ne peut plus être relancé."
+        if torn:
+            sentence = f"Tué pendant qu'il sauve, il laisse {named} incomplet, et ne repart plus."
+        return wrong(6 if torn else 33, sentence, "il repart, avec ce qu'il avait acquitté", str(error), saving)
+    answer = bench.ask(b.consult(item))
+    second = bench.ask(bench.client("C").reserve(item, 1)) if answer.known else answer
+    if not second.known and not bench.ended(bench.serving):
+        return wrong(
+            30,
+            "Tué pendant qu'il tient le verrou, puis relancé, le serveur attend un verrou perdu.",
+            "il sert",
+            f"{second} ; serveur : {describe(bench.server_tasks())}",
+            r"sem_open|semget|SEM_UNDO|pthread_mutexattr|flock|fcntl",
+        )
+    b.kill()
+    if stores and answer.left is not None and answer.left not in wanted:
+        sentence = "Une réservation acquittée est perdue si le serveur est tué."
+        seen = f"{answer.left} place(s)"
+        if torn:
+            sentence = "Tué pendant qu'il sauve, il perd ce qu'il avait acquitté : le fichier est vidé, puis récrit."
+            seen += f" ; {named} était plus court qu'avant"
+        expected = f"{' ou '.join(str(number) for number in sorted(wanted))} place(s)"
+        return wrong(6 if torn else 32, sentence, expected, seen, saving)
+    left = (answer.left or 0) - 1 if second.state == "yes" else 0
+    return None, True, left
 
 
 @check(
@@ -401,7 +430,7 @@ def kill_child(case: Case) -> Iterator[Outcome]:
             case.seats(bench, a, item)
             case.granted(bench.ask(a.reserve(item, 1)))
             request = a.reserve(item, 1)
-            policy.arm(bench.gate)
+            policy.arm(site, bench.lasting)
             bench.drive(request, until=policy.reached.is_set)
             if not policy.reached.is_set():
                 continue
@@ -472,7 +501,7 @@ def _fail(case: Case, site: Site) -> tuple[Outcome | None, bool]:
         before = case.seats(bench, a, item)
         case.granted(bench.ask(a.reserve(item, 1)))
         request = a.reserve(item, 1)
-        policy.arm(bench.gate)
+        policy.arm(site, bench.lasting)
         answer = bench.ask(request)
         if not policy.reached.is_set():
             return None, False
@@ -526,14 +555,23 @@ def vanished_client(case: Case) -> Iterator[Outcome]:
     if case.script:
         todo = [(Site.of_script(case.script.partition("!")[2]), signal.Signals[case.script.partition("!")[0]])]
     tried = 0
-    for site, number in todo:
-        if number == signal.SIGSTOP and (_alone(case) or site.call not in RECEIVING):
-            continue
-        outcome, reached = _vanish(case, site, number)
-        tried += reached
-        if outcome is not None:
-            yield outcome
-            return
+    todo = [
+        (site, number)
+        for site, number in todo
+        if number == signal.SIGKILL or (site.call in RECEIVING and not _alone(case))
+    ]
+    while todo:
+        policy = At(None, Hold())
+        with case.bench(policy) as bench:
+            bench.serve(gated=False)
+            left = case.seats(bench, bench.client("B"), case.item().typed)
+            while todo and left >= 4:
+                site, number = todo.pop(0)
+                outcome, reached, left = _vanish(case, bench, policy, site, number, left)
+                tried += reached
+                if outcome is not None:
+                    yield outcome
+                    return
     yield ok(f"{tried} fois, l'autre est servi")
 
 
@@ -550,12 +588,12 @@ def _watch_client(case: Case) -> list[Site]:
         gate = bench.gate
         assert gate is not None
         victim = bench.client("V", gated=True)
-        since, before = 0, ["V"]
+        since = 0
         if case.profile.style == "menu":
             case.seats(bench, victim, item)
-            since, before = len(gate.events()), list(gate.tasks)
+            since = len(gate.events())
         case.granted(bench.ask(victim.reserve(item, 1)))
-        found = sites(gate.events(since), before, ("V",))
+        found = sites(gate.events(since), ["V"], ("V",))
     return [
         one
         for one in found
@@ -565,65 +603,71 @@ def _watch_client(case: Case) -> list[Site]:
     ]
 
 
-def _vanish(case: Case, site: Site, number: signal.Signals) -> tuple[Outcome | None, bool]:
-    """Let a client die or stop at one place; then another asks."""
+def _vanish(
+    case: Case, bench: Bench, policy: At, site: Site, number: signal.Signals, before: int
+) -> tuple[Outcome | None, bool, int]:
+    """Let a client die or stop at one place; then another asks.
+
+    Return what is wrong, whether it came there, and the seats that are left; 0: this world is of no more use.
+    """
     item = case.item().typed
-    policy = At(site, Hold())
-    with case.bench(policy) as bench:
-        server = bench.serve(gated=False)
-        b = bench.client("B")
-        before = case.seats(bench, b, item)
-        victim = bench.client("V", gated=True)
-        if case.profile.style == "menu":
-            case.seats(bench, victim, item)
-        policy.arm(bench.gate)
-        bench.drive(victim.reserve(item, 1), until=policy.reached.is_set)
-        if not policy.reached.is_set() or victim.program is None:
-            return None, False
-        program = victim.program
-        bench.settle(case.patience / 8)
-        victim.kill(number)
-        how = "tué" if number == signal.SIGKILL else "suspendu"
-        bench.log.append(f"V réserve 1 place ; il est {how} {site}")
-        if number == signal.SIGKILL and not bench.until(lambda: program.code is not None):
-            return None, False
-        bench.settle(case.patience / 8)
-        busy = processor_use(bench) if number == signal.SIGKILL else 0.0
-        c = bench.client("C")
-        first = bench.ask(c.consult(item), timeout=2 * case.patience)
-        second = bench.ask(c.reserve(item, 1), timeout=2 * case.patience) if first.known else first
-        last = bench.ask(c.consult(item), timeout=2 * case.patience) if second.known else second
-        what = ""
-        kind = 24
-        if bench.ended(server):
-            what = f"le serveur finit ({ending(server)})"
-            kind = 19 if server.code in (-signal.SIGPIPE, 128 + signal.SIGPIPE) else 24
-        elif not last.known:
-            doing = bench.server_tasks()
-            what = f"{last} ; serveur : {describe(doing)}"
-        elif first.left not in (before, before - 1):
-            what = f"il restait {before} place(s), il en reste {first.left}"
-        elif second.state == "yes" and last.left is not None and last.left < (first.left or 0) - 2:
-            what = f"il restait {first.left} place(s), il en reste {last.left} : sa demande est servie encore et encore"
-        elif second.state == "yes" and number == signal.SIGKILL and _drifts(bench, c, item, last):
-            what = "le nombre de places baisse encore alors que personne ne demande rien"
-        elif busy > RUNNING:
-            what = "le serveur calcule sans fin"
-        if not what:
-            return None, True
-        return (
-            defect(
-                kind,
-                f"Un client {how} empêche le serveur de servir les autres.",
-                done=f"un client réserve ; il est {how} {site} ; un autre consulte et réserve",
-                expected="l'autre est servi comme si de rien n'était",
-                seen=what,
-                timeline=bench.log,
-                source=case.source(r"SIGPIPE|write\s*\(|read\s*\(|recv\s*\(|msgsnd\s*\("),
-                script=f"{number.name}!{site.script}",
-            ),
-            True,
-        )
+    server = bench.serving
+    bench.log.clear()
+    victim = bench.client(f"V{len(bench.clients)}", gated=True)
+    if case.profile.style == "menu":
+        case.seats(bench, victim, item)
+    policy.arm(site, ["V"])
+    bench.drive(victim.reserve(item, 1), until=policy.reached.is_set)
+    if not policy.reached.is_set() or victim.program is None:
+        return None, False, 0
+    program = victim.program
+    bench.settle(case.patience / 8)
+    victim.kill(number)
+    how = "tué" if number == signal.SIGKILL else "suspendu"
+    bench.log.append(f"V réserve 1 place ; il est {how} {site}")
+    if number == signal.SIGKILL and not bench.until(lambda: program.code is not None):
+        return None, False, 0
+    bench.settle(case.patience / 8)
+    busy = processor_use(bench) if number == signal.SIGKILL else 0.0
+    c = bench.client(f"C{len(bench.clients)}")
+    first = bench.ask(c.consult(item), timeout=2 * case.patience)
+    second = bench.ask(c.reserve(item, 1), timeout=2 * case.patience) if first.known else first
+    last = bench.ask(c.consult(item), timeout=2 * case.patience) if second.known else second
+    what = ""
+    kind = 24
+    if bench.ended(server):
+        what = f"le serveur finit ({ending(server)})"
+        kind = 19 if server.code in (-signal.SIGPIPE, 128 + signal.SIGPIPE) else 24
+    elif not last.known:
+        what = f"{last} ; serveur : {describe(bench.server_tasks())}"
+    elif first.left not in (before, before - 1):
+        what = f"il restait {before} place(s), il en reste {first.left}"
+    elif second.state == "yes" and last.left is not None and last.left < (first.left or 0) - 2:
+        what = f"il restait {first.left} place(s), il en reste {last.left} : sa demande est servie encore et encore"
+    elif second.state == "yes" and number == signal.SIGKILL and _drifts(bench, c, item, last):
+        what = "le nombre de places baisse encore alors que personne ne demande rien"
+    elif busy > RUNNING:
+        what = "le serveur calcule sans fin"
+    if not what:
+        c.kill()
+        if number != signal.SIGKILL:
+            victim.kill()  # stopped, it may still get what it asked for: this world is done
+            return None, True, 0
+        return None, True, last.left or 0
+    return (
+        defect(
+            kind,
+            f"Un client {how} empêche le serveur de servir les autres.",
+            done=f"un client réserve ; il est {how} {site} ; un autre consulte et réserve",
+            expected="l'autre est servi comme si de rien n'était",
+            seen=what,
+            timeline=bench.log,
+            source=case.source(r"SIGPIPE|write\s*\(|read\s*\(|recv\s*\(|msgsnd\s*\("),
+            script=f"{number.name}!{site.script}",
+        ),
+        True,
+        0,
+    )
 
 
 def _drifts(bench: Bench, client: Client, item: str, last: Answer) -> bool:

@@ -339,6 +339,7 @@ class Bench:
         self.clients: list[Client] = []
         self.gate: Gate | None = None
         self.log: list[str] = []  # what was done and answered, in French: the beginning of a timeline
+        self.lasting: set[str] = set()  # tasks under the gate that there were when the server became ready
         self.started = 0.0  # seconds that the server took to be ready
         self._undo = contextlib.ExitStack()
         self._quiet: dict[int, int] = {}
@@ -385,6 +386,8 @@ class Bench:
         if wait:
             self.wait_ready(program)
             self.started = time.monotonic() - begun
+        if self.gate is not None:
+            self.lasting = set(self.gate.tasks)
         return program
 
     def wait_ready(self, program: Program, *, lines: Sequence[str] | None = None, until: float | None = None) -> None:
@@ -433,7 +436,7 @@ class Bench:
         """Say whether a server has made what the profile says that it is spoken to by; True where it does not say."""
         channel = self.profile.channel
         if channel.kind == "queue":
-            return any(kind == "queue" for kind, _ in self.world.keys())
+            return any(kind == "queue" for kind, _ in iter(self.world.keys()))
         if channel.kind == "fifo":
             return any(os.path.lexists(self.world.folder / name) for name in channel.names)
         if channel.kind == "tcp":
