@@ -17,7 +17,9 @@ _ROW = re.compile(r"^\| (\d+) \| (\d) \| ((?:`[\w.]+`(?:, )?)+) \| (.+) \|$", re
 def index() -> dict[int, tuple[int, tuple[str, ...], str]]:
     """Return defect -> question, files, what is undone, from the README of the wrong programs."""
     rows = _ROW.findall((DEFECTS / "README.md").read_text(encoding="utf-8"))
-    return {int(n): (int(question), tuple(re.findall(r"`([\w.]+)`", files)), undone) for n, question, files, undone in rows}
+    return {
+        int(n): (int(question), tuple(re.findall(r"`([\w.]+)`", files)), undone) for n, question, files, undone in rows
+    }
 
 
 def dossier(folder: Path, question: int, defect: int = 0) -> Path:

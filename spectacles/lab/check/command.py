@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,13 +13,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectacles.common import cli, invocation
-from spectacles.common.errors import EXIT_USAGE, UsageError
+from spectacles.common.errors import EXIT_USAGE, SpectaclesError, UsageError
 from spectacles.common.text import printable
-from spectacles.lab.check import dialogue, replay, report, starts, sweeps  # noqa: F401  (their checks)
+from spectacles.lab.check import (  # noqa: F401  (some for their checks)
+    classes,
+    dialogue,
+    exports,
+    pages,
+    replay,
+    report,
+    starts,
+    sweeps,
+    wire,
+)
 from spectacles.lab.check.model import Report, State
 from spectacles.lab.check.registry import LAYERS, NEEDS, checks
 from spectacles.lab.check.runner import Judge
-from spectacles.lab.display import files, terminal
+from spectacles.lab.display import files, page, terminal
 from spectacles.lab.dossier import profile as profiles
 
 if TYPE_CHECKING:
@@ -47,6 +58,12 @@ def parser() -> cli.Parser:
     made.add_argument("--quick", action="store_true", help="les contrôles les plus parlants, en 15 secondes")
     made.add_argument("--list", action="store_true", help="dit tous les contrôles, et ce qu'ils cherchent")
     made.add_argument("--json", action="store_true", help="le rapport en JSON sur la sortie")
+    made.add_argument(
+        "--class", dest="room", metavar="DIR", help="juge toute une classe : un dossier de dossiers ou d'archives"
+    )
+    made.add_argument(
+        "--jobs", type=cli.integer(1, 64), metavar="N", help="remises à la fois (défaut : les processeurs)"
+    )
     made.add_argument("--out", metavar="DIR", default=OUT, help=f"où ranger les rapports (défaut : ./{OUT})")
     made.add_argument("--replay", metavar="DÉFAUT", help="rejoue lentement ce qui l'a montré, et le dessine")
     return made
@@ -59,6 +76,8 @@ def check(argv: list[str] | None = None) -> int:
     if options.list:
         print(listing())
         return 0
+    if options.room is not None:
+        return _judge_class(the_parser, options)
     if options.folder is None:
         the_parser.error("quel dossier ? (par exemple : . pour celui-ci)")
     only = _only(the_parser, options.only)
@@ -84,6 +103,42 @@ def check(argv: list[str] | None = None) -> int:
         save(found, judge, Path(options.out))
     print(json.dumps(found.to_json(), ensure_ascii=False, indent=1) if options.json else report.text(found))
     return found.code
+
+
+def _judge_class(the_parser: cli.Parser, options: argparse.Namespace) -> int:
+    """Judge the folders or archives of a class."""
+    if options.folder is not None or options.learn or options.replay:
+        the_parser.error("--class va seul : ni DOSSIER, ni --learn, ni --replay")
+    _only(the_parser, options.only)
+    try:
+        if options.profile:
+            profiles.load(options.profile)
+        page.require_jinja()
+        given: list[str] = ["--question", str(options.question)] if options.question else []
+        given += ["--profile", os.path.abspath(options.profile)] if options.profile else []
+        given += ["--only", options.only] if options.only else []
+        given += ["--quick"] if options.quick else []
+        finders = {one.name: one.finds for one in checks()}
+        room = classes.Class(
+            Path(options.room),
+            Path(options.out),
+            given,
+            options.jobs or classes.processors(),
+            finders,
+            lambda line: print(printable(line), file=sys.stderr, flush=True),
+        )
+        with terminal.Interrupts():
+            code = room.run()
+    except UsageError as error:
+        print(printable(str(error)), file=sys.stderr)
+        return EXIT_USAGE
+    if options.json:
+        whole = {key: made.to_json() for key, made in room.reports.items()}
+        print(json.dumps(whole, ensure_ascii=False, indent=1))
+    else:
+        index = os.path.join(options.out, "index.html")
+        print(f"{index} : la classe ; moodle.csv, junit.xml et un dossier par remise à côté")
+    return code
 
 
 def listing() -> str:
@@ -137,6 +192,9 @@ def save(found: Report, judge: Judge, out: Path) -> Path:
             folder = out / f"{base}-{count}"
     files.write_whole(str(folder / "report.json"), json.dumps(found.to_json(), ensure_ascii=False, indent=1) + "\n")
     files.write_whole(str(folder / "rapport.txt"), report.text(found) + "\n")
+    exports.write(folder, found)
+    with contextlib.suppress(ModuleNotFoundError, SpectaclesError):  # without jinja2 there is no page
+        files.write_whole(str(folder / "index.html"), pages.program(found))
     if judge.profile.server:
         files.write_whole(str(folder / "profile.toml"), profiles.dump(judge.profile))
     if judge.log:

@@ -175,13 +175,28 @@ def idle(step: Step) -> int:
     return count
 
 
+def listening(step: Step) -> list[str]:
+    """Return the addresses that somebody here listens on."""
+    found = []
+    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        with contextlib.suppress(OSError), open(f"/proc/net/{name}") as file:
+            for row in file.readlines()[1:]:
+                _, local, _, state = row.split()[:4]
+                if state == "0A":
+                    host, port = local.split(":")
+                    packed = b"".join(struct.pack("=I", int(host[at : at + 8], 16)) for at in range(0, len(host), 8))
+                    text = socket.inet_ntop(family, packed)
+                    found.append(f"[{text}]:{int(port, 16)}" if ":" in text else f"{text}:{int(port, 16)}")
+    return found
+
+
 def wait(step: Step) -> None:
     """Stay, until one is ended or `seconds` are over."""
     time.sleep(step["seconds"])
 
 
 STEPS: dict[str, Callable[[Step], object]] = {
-    one.__name__: one for one in (queues, send, flood, take, lies, left, fifo, tcp, idle, wait)
+    one.__name__: one for one in (queues, send, flood, take, lies, left, fifo, tcp, idle, listening, wait)
 }
 
 

@@ -486,49 +486,6 @@ def forged_identity(case: Case) -> Outcome:
 
 
 @check(
-    "recycled-pid",
-    finds=(12,),
-    layer="C",
-    does="donne à un client le PID d'un autre, mort avant d'avoir lu sa réponse (file)",
-    needs=("client", "private"),
-    rank=38,
-)
-def recycled_pid(case: Case) -> Outcome:
-    """Whoever had this PID asked for far too many seats and died; the new one asks for one."""
-    found = of_kind(case, "queue")
-    if not found.reply_pid or "pid" not in found.reserve.fields:
-        raise NotApplicable("le type des réponses n'est pas le PID du client")
-    if "seats" not in found.reserve.fields:
-        raise NotApplicable("le nombre de places n'a pas été reconnu dans les requêtes")
-    item = case.item().typed
-    with case.bench() as bench:
-        if not bench.world.private:
-            raise NotApplicable("pas de monde à part : un PID ne peut pas être choisi")
-        bench.serve()
-        case.granted(bench.ask(bench.client("B").reserve(item, 1)))
-        pid = max(bench.world.tree().values()) + 100
-        ask = steps_of(found, found.reserve, seats=MANY_SEATS)
-        lying = {"do": "lies", "queue": ask[-1]["queue"], "type": 0, "seconds": case.patience}
-        answered = raw(bench, *ask, lying, pid=pid)[-1]  # dies with the answer there, unread
-        if not answered:
-            raise NotApplicable("une requête écrite par nous n'a pas de réponse")
-        answer = bench.ask(bench.client("C", pid=pid).reserve(item, 1)).state
-        done = f"un client (PID {pid}) demande {MANY_SEATS} places et meurt sans lire ; "
-        done += "un autre, de même PID, en réserve une"
-        if answer == "yes":
-            return ok("il reçoit sa propre réponse", done=done)
-        if answer not in ("no", "other", "stuck", "late", "ended"):
-            raise NotReached("le second client n'en vient pas à demander")
-        return defect(
-            12,
-            "La réponse d'un client mort reste dans la file, et un autre, de même PID, la prend pour la sienne.",
-            done=done,
-            expected="la réservation d'une place est acceptée, comme celle d'un autre client juste avant",
-            seen={"no": "elle est refusée : c'est la réponse du mort"}.get(answer, "il ne comprend pas la réponse"),
-        )
-
-
-@check(
     "own-answers",
     finds=(15,),
     layer="C",
@@ -599,7 +556,7 @@ def _taken(bench: Bench) -> list[int]:
 
 
 @check(
-    "hostile-numbers",
+    "raw-numbers",
     finds=(23,),
     layer="C",
     does="écrit sur le canal des nombres qu'aucun client ne taperait : négatifs, nuls, immenses",
@@ -838,7 +795,7 @@ def bodies_of(case: Case) -> tuple[set[int], str]:
 
 
 @check(
-    "crowd",
+    "threads",
     finds=(16,),
     layer="C",
     does=f"ouvre {CROWD} connexions muettes (TCP), ou retient {CROWD} réponses (file), et compte les threads",
@@ -887,3 +844,32 @@ def crowd(case: Case) -> Outcome:
             expected="une borne",
             seen=f"{grown} threads ou processus de plus",
         )
+
+
+@check(
+    "interfaces",
+    finds=(21,),
+    layer="A",
+    does="regarde sur quelles adresses le serveur écoute (TCP)",
+    rank=45,
+)
+def interfaces(case: Case) -> Outcome:
+    """A box office that nobody has asked to be open to the world is open to this machine only."""
+    if case.profile.channel.kind not in ("", "tcp"):
+        raise NotApplicable("pas de connexion TCP ici")
+    with case.bench() as bench:
+        bench.serve()
+        heard = raw(bench, {"do": "listening"})[0]
+    if not heard:
+        raise NotApplicable("le serveur n'écoute sur aucun port")
+    open_ones = [one for one in heard if one.rpartition(":")[0] in ("0.0.0.0", "[::]")]
+    done = "démarrer le serveur, et lire dans /proc/net/tcp où il écoute"
+    if not open_ones:
+        return ok(", ".join(heard), done=done)
+    return defect(
+        21,
+        "Le serveur écoute sur toutes les interfaces : toute la salle peut réserver, en clair.",
+        done=done,
+        expected="127.0.0.1, tant que rien d'autre n'est demandé",
+        seen=", ".join(open_ones),
+    )

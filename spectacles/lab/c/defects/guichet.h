@@ -286,8 +286,12 @@ static inline void end_children(void) {
 /* A child has died, perhaps with the semaphore in its hands and the table half changed. All start afresh: the
  * semaphore free, the table what the file says, which is where a change is made first. */
 static inline void recover(void) {
+    sigset_t deaths;
     fputs("[ERREUR] un fils est mort : je relance les deux\n", stderr);
     end_children();
+    sigemptyset(&deaths);
+    sigaddset(&deaths, SIGCHLD);
+    sigtimedwait(&deaths, NULL, &(struct timespec){0}); /* of those that we have just ended */
 #if DEFECT != 10 /* the semaphore stays in the dead child's hands */
     while (sem_trywait(mutex) == 0)
         ;
