@@ -135,6 +135,10 @@ def _signature(report: Report) -> list[int]:
 
 
 def _cause(failed: str) -> str:
-    """Return what a failure to build has in common with others: without the names before the first colon."""
-    head, colon, rest = failed.partition(" : ")
-    return rest.strip()[:100] if colon else head[:100]
+    """Return what a failure to build has in common with others: no names of files, no lines."""
+    for words, said in (("error:", "ne se compile pas"), ("undefined reference", "ne se lie pas")):
+        if words in failed:
+            return said
+    if "aucun programme trouvé" in failed:
+        return "aucun programme trouvé"
+    return failed.partition(" : ")[0][:100]

@@ -104,6 +104,9 @@ class Judge:
             if self.progress is not None:
                 self.progress(one.name, number, len(chosen))
             findings += self.examine(one, built, frozenset(finding.defect for finding in findings))
+        if not profile.channel.kind and not profile.talks and any(one.defect == 35 for one in findings):
+            why = "aucun programme ne sert : il calcule sans fin, et ne crée ni file, ni tube, ni connexion"
+            return dataclasses.replace(report, failed=why)
         return dataclasses.replace(report, findings=tuple(_merge(findings)))
 
     def chosen(self) -> list[Check]:

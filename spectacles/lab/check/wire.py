@@ -36,6 +36,7 @@ FLOOD = 4000  # messages: more than a queue of 16 KiB holds
 CROWD = 120  # connections or requests at a time; of a server that bounds its threads far fewer become threads
 MANY_SEATS = 1_000_000  # that no show has
 HUGE = 2**28
+FOR_EVER = 12.0  # seconds that a client may take to see that nobody will answer: some have a time limit of their own
 NUMBERS = (
     ("seats", -5),
     ("item", 99_999_999),
@@ -225,7 +226,7 @@ def events_told(bench: Bench, *words: str) -> list[str]:
 @check(
     "shared-answers",
     finds=(1,),
-    layer="C",
+    layer="B",
     does="retient un client avant qu'il lise sa réponse, pendant qu'un autre consulte (tubes)",
     needs=("client", "gate"),
     rank=20,
@@ -248,7 +249,7 @@ def shared_answers(case: Case) -> Outcome:
         bench.serve()
         a, b = bench.client("A", gated=True), bench.client("B", gated=True)
         first, second = a.consult(items[0].typed), b.consult(items[1].typed)
-        bench.drive(first, until=lambda: bool(policy.held))
+        bench.drive(first, until=lambda: bool(policy.held), timeout=4 * case.patience)
         if not policy.held:
             raise NotReached("le premier client n'en vient pas à lire sa réponse")
         bench.drive(second, timeout=min(case.patience, 1.5), until=lambda: second.done)
@@ -287,7 +288,7 @@ def shared_answers(case: Case) -> Outcome:
 @check(
     "two-halves",
     finds=(2,),
-    layer="C",
+    layer="B",
     does="retient un client entre les deux moitiés de sa réservation, pendant qu'un autre réserve (tubes)",
     needs=("client", "gate"),
     rank=21,
@@ -308,7 +309,7 @@ def two_halves(case: Case) -> Outcome:
         bench.serve()
         a, b = bench.client("A", gated=True), bench.client("B", gated=True)
         first, second = a.reserve(items[0].typed, 1), b.reserve(items[1].typed, case.most(3))
-        bench.drive(first, until=lambda: bool(policy.held))
+        bench.drive(first, until=lambda: bool(policy.held), timeout=4 * case.patience)
         if not policy.held:
             raise NotReached("le client n'en vient pas à écrire la seconde moitié")
         bench.drive(second, timeout=min(case.patience, 1.0), until=lambda: second.done)
@@ -334,6 +335,55 @@ def two_halves(case: Case) -> Outcome:
             seen=f"pris : {taken[0]} et {taken[1]} ; " + " ; ".join(str(answer) for answer in told),
             timeline=events_told(bench, "write", "read"),
         )
+
+
+@check(
+    "dead-server",
+    finds=(4,),
+    layer="B",
+    does="tue le serveur pendant qu'un client attend sa réponse (tubes) : le client doit s'en apercevoir",
+    needs=("client", "gate"),
+    quick=False,
+    rank=22,
+)
+def dead_server(case: Case) -> Outcome:
+    """Whoever reads a FIFO that he holds open for writing himself waits for ever."""
+    if case.profile.channel.kind != "fifo":
+        raise NotApplicable("pas de tube nommé ici")
+    found = layout_of(case)
+    policy = HoldFirst("server", lambda event: event.call == "write" and event.object in found.answers)
+    with case.bench(policy) as bench:
+        bench.serve()
+        client = bench.client("A")
+        request = client.consult(case.item().typed)
+        bench.drive(request, until=lambda: bool(policy.held), timeout=4 * case.patience)
+        if not policy.held:
+            raise NotReached("le serveur n'en vient pas à répondre")
+        bench.kill_server()
+        bench.drive(request, timeout=max(case.patience, FOR_EVER), until=lambda: request.done)
+        done = "tuer le serveur (kill -9) juste avant qu'il réponde, pendant que le client attend"
+        if request.done or client.program is None or client.program.code is not None:
+            return ok("le client s'en aperçoit", done=done)
+        both = any(_opened_both_ways(pid) for pid in client.program.tree())
+        return defect(
+            4,
+            "Le serveur est mort, et le client attend toujours : il ne voit jamais la fin du tube.",
+            done=done,
+            expected="il le dit, ou finit",
+            seen=f"{FOR_EVER:g} s plus tard : {describe(client.doing())}"
+            + (" ; il a lui-même un tube ouvert en lecture et en écriture" if both else ""),
+        )
+
+
+def _opened_both_ways(pid: int) -> bool:
+    """Say whether a process has a FIFO open for reading and writing."""
+    for number in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            lines = Path(f"/proc/{pid}/fdinfo/{number.name}").read_text().splitlines()
+            flags = int(next(line for line in lines if line.startswith("flags:")).split()[1], 8)
+            if flags & 3 == 2 and number.is_fifo():
+                return True
+    return False
 
 
 # The queue
@@ -504,7 +554,7 @@ def own_answers(case: Case) -> Outcome:
         assert bench.gate is not None
         bench.serve()
         request = bench.client("A", gated=True).consult(case.item().typed)
-        bench.drive(request, until=lambda: bool(policy.held))
+        bench.drive(request, until=lambda: bool(policy.held), timeout=4 * case.patience)
         if not policy.held:
             raise NotReached("le client n'en vient pas à lire sa réponse")
         bench.until(lambda: bool(_answers_sent(bench)), min(case.patience, 1.0))
