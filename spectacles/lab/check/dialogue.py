@@ -308,6 +308,8 @@ def _spins(bench: Bench, program: Program, patience: float) -> str:
 )
 def recycled_pid(case: Case) -> Outcome:
     """What a dead client never read is not taken for the answer to a later one with the same PID."""
+    if 1 in case.found:
+        raise NotReached("les clients partagent leurs réponses, quel que soit leur PID (défaut 1)")
     item = case.item().typed
     policy = BeforeAnswer()
     with case.bench(policy) as bench:
