@@ -11,7 +11,7 @@ it only:
     record       what happened in a run, as data: kept, matched, drawn
     judge        says whether what was seen is right
     dossier      somebody's program: how it is built, started and spoken to
-    compare, bench, check, demo, linearizability, watch      the commands, which do not lean on each other
+    compare, bench, check, demo, linearizability, trace, watch      the commands, which do not lean on each other
 
 `c` is the C reference itself; `programs` builds it. tests/test_architecture.py holds all this.
 

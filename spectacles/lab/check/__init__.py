@@ -10,7 +10,7 @@
     starts, dialogue, sweeps      the checks: start commands alone; the client's dialogue; every call between a request
                                   and its answer
 
-Leans on programs, display, gate and dossier.
+Leans on programs, display, kernel, gate, record, judge and dossier.
 """
 
 from __future__ import annotations

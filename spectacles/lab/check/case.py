@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectacles.lab.check.model import NotApplicable, NotReached
 from spectacles.lab.dossier.driving import Bench
+from spectacles.lab.record import sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +40,7 @@ class Case:
     found: frozenset[int] = frozenset()
     sources: tuple[Path, ...] = ()  # of the program, in the folder
     sink: Callable[[Event], None] | None = None  # is told all events of gates: a recording
+    gated: bool = False  # whether every world has a gate, to be recorded
     made: list[Bench] = field(default_factory=list)
 
     @property
@@ -52,6 +55,8 @@ class Case:
 
     def bench(self, policy: Policy | None = None, *, gated: bool = False, **options: Any) -> Bench:
         """Return a fresh world of the program, to be entered. policy, gated: under a gate; see driving.Bench."""
+        gated = gated or self.gated
+        options = {"everyone": self.gated, **options}
         if self.sink is not None and (gated or policy is not None):
             options["gate_options"] = {"sink": self.sink, **options.get("gate_options", {})}
         made = Bench(self.folder, self.profile, self.patience, policy, gated, **options)
@@ -85,6 +90,18 @@ class Case:
     def most(self, seats: int) -> int:
         """Return that number of seats, or what one request may ask for at most."""
         return min(seats, self.profile.most_seats) if self.profile.most_seats else seats
+
+    def place(self, event: Event | None) -> str:
+        """Return where in its source a program made the call of an event, "" where it has no debug information."""
+        if event is None:
+            return ""
+        found = next(iter(sources.places([event], [self.folder]).values()), "")
+        name, _, number = found.rpartition(":")
+        for path in (self.folder / name, *self.folder.rglob(os.path.basename(name))) if name else ():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                line = path.read_text(encoding="utf-8", errors="replace").splitlines()[int(number) - 1]
+                return f"{os.path.basename(name)}:{number} : {line.strip()[:160]}"
+        return found
 
     def source(self, pattern: str) -> str:
         """Return the first line of the program's own source in which a regular expression is found, "" without one.

@@ -416,7 +416,8 @@ def judge(
     verdict = linearizable([answer.operation() for answer in answers], {0: before}, time_limit=2.0)
     if verdict.verdict is not Verdict.INVALID:
         return None
-    told = verdict.explain().splitlines()
+    told = " ".join(verdict.explain().split("\n\n")[0].split())
+    accused = told[told.find("Aucun ordre") :] if "Aucun ordre" in told else ""
     granted = sum(answer.seats for answer in answers if answer.state == "yes")
     sentence = "Deux requêtes faites en même temps ne s'ajoutent pas : le verrou ne protège pas."
     if granted > before:
@@ -426,7 +427,7 @@ def judge(
         sentence,
         done=done,
         expected="les réponses d'un ordre où les requêtes passent l'une après l'autre",
-        seen=told[0] if told else "aucun ordre ne les explique",
+        seen=" ; ".join(map(str, answers[-4:])) + (f". {accused[:400]}" if accused else ""),
         timeline=bench.log,
         source=source or case.source(r"places\s*-=|places\s*=|sem_wait|mutex_lock|fcntl|flock"),
         script=script,

@@ -182,6 +182,7 @@ class Judge:
         script: str = "",
         found: frozenset[int] = frozenset(),
         sink: Callable[[Event], None] | None = None,
+        gated: bool = False,
     ) -> Case:
         """Return what a check is called with."""
         sources = tuple(
@@ -190,7 +191,7 @@ class Judge:
             if program.words == self.profile.server[: len(program.words)]
             for name in program.sources
         )
-        return Case(built.folder, self.profile, self.control, self.quick, script, found, sources, sink)
+        return Case(built.folder, self.profile, self.control, self.quick, script, found, sources, sink, gated)
 
     def _missing(self, one: Check) -> str:
         """Return why a check cannot be run on this program, "" if it can."""

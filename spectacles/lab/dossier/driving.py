@@ -257,8 +257,12 @@ class Client:
         options: dict[str, Any] = {"env": profile.client_env, "cwd": profile.client_folder}
         if self.pid is not None:
             options["pid"] = self.pid
-        if self._gated and self.bench.gate is not None:
-            self.program = self.bench.gate.start(name, command, **options)
+        gate = self.bench.gate
+        if gate is not None and (self._gated or self.bench.everyone):
+            while name in gate.tasks:
+                self._runs += 1
+                name = f"{self.name}{self._runs}"
+            self.program = gate.start(name, command, **options)
         else:
             self.program = self.bench.world.start(command, **options)
         self.pending = words.fill(profile.login, **self._values())
@@ -333,6 +337,7 @@ class Bench:
     limits: Limits | None = None
     gate_options: dict[str, Any] = field(default_factory=dict)
     private: bool | None = None
+    everyone: bool = False  # whether all that is started goes under the gate, to be recorded
 
     def __post_init__(self) -> None:
         self.server: Program | None = None
@@ -378,7 +383,7 @@ class Bench:
         self._servers += 1
         name = "server" if self._servers == 1 else f"server-{self._servers}"
         options = {"env": profile.server_env, "cwd": profile.server_folder, **options}
-        if self.gate is not None and gated is not False:
+        if self.gate is not None and (gated is not False or self.everyone):
             program = self.gate.start(name, command, **options)
         else:
             program = self.world.start(command, **options)
