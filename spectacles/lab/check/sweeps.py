@@ -164,21 +164,24 @@ def _delay(
                     expected="A accepté, B refusé" if mine == 1 else "chacun a sa réponse",
                     seen=" ; ".join(map(str, both)),
                     timeline=[*bench.log, *_told(bench)],
-                    source=case.source(r"pthread_create\s*\(|static .*[Rr]equ|malloc\s*\("),
+                    source=case.place(policy.event) or case.source(r"pthread_create\s*\(|static .*[Rr]equ|malloc\s*\("),
                     script=site.script,
                 ),
                 True,
                 None,
             )
     final = bench.ask(c.consult(item))
-    if not all(answer.known for answer in answers) or final.left is None:
-        return (
-            judge(answers, left, bench, case, f"{_doing(site)} ; A et B réservent", script=site.script),
-            reached,
-            None,
-        )
-    what = judge([*answers, final], left, bench, case, f"{_doing(site)} ; A et B réservent", script=site.script)
-    return what, reached, final.left
+    sure = all(answer.known for answer in answers) and final.left is not None
+    what = judge(
+        [*answers, final] if sure else answers,
+        left,
+        bench,
+        case,
+        f"{_doing(site)} ; A et B réservent",
+        script=site.script,
+        source=case.place(policy.event),
+    )
+    return what, reached, final.left if sure else None
 
 
 def _held(
@@ -364,7 +367,7 @@ def _kill(
                 expected=expected,
                 seen=seen,
                 timeline=bench.log,
-                source=case.source(source),
+                source=case.place(policy.event) or case.source(source),
                 script=site.script,
             ),
             True,
@@ -448,7 +451,7 @@ def kill_child(case: Case) -> Iterator[Outcome]:
                     expected="le service continue, ou le serveur finit et peut être relancé",
                     seen=f"{answer} ; serveur : {describe(bench.server_tasks())}",
                     timeline=bench.log,
-                    source=case.source(r"sem_wait|semop|waitpid|wait\s*\("),
+                    source=case.place(policy.event) or case.source(r"sem_wait|semop|waitpid|wait\s*\("),
                     script=site.script,
                 )
                 return
@@ -531,7 +534,7 @@ def _fail(case: Case, site: Site) -> tuple[Outcome | None, bool]:
                 expected=f"{' ou '.join(map(str, sorted(wanted)))} place(s)",
                 seen=f"{answer} ; ensuite, {why}",
                 timeline=bench.log,
-                source=case.source(rf"\b{site.call}\s*\(|fwrite|fopen"),
+                source=case.place(policy.event) or case.source(rf"\b{site.call}\s*\(|fwrite|fopen"),
                 script=site.script,
             ),
             True,
