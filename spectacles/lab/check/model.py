@@ -12,6 +12,7 @@ Anything else that it raises is the tool's own fault, and counts as inconclusive
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -144,9 +145,10 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types: the fields of these classes, by their names."""
-        return {"format": FORMAT, "version": VERSION, "code": self.code, "tool": self.version} | {
-            name: value for name, value in dataclasses.asdict(self).items() if name != "version"
-        }
+        head = {"format": FORMAT, "version": VERSION, "code": self.code, "tool": self.version}
+        rest = {name: value for name, value in dataclasses.asdict(self).items() if name != "version"}
+        plain: dict[str, Any] = json.loads(json.dumps(head | rest))
+        return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Report:
