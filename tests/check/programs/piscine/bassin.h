@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define DEMANDS "caisse"
+#define DEMANDS "demandes"
 #define LANES 4
 
 struct demand { /* 16 bytes, far below PIPE_BUF: written and read whole */
