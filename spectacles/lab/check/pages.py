@@ -12,6 +12,7 @@ from spectacles.common.text import printable
 from spectacles.lab.check import exports
 from spectacles.lab.check.cards import cards
 from spectacles.lab.check.model import State
+from spectacles.lab.check.report import alike
 from spectacles.lab.display import page
 from spectacles.lab.display.french import number
 
@@ -58,7 +59,12 @@ class Group:
 
 def program(report: Report, *, person: str = "", back: str = "") -> str:
     """Return the page of one program. back: link to the class. Raises SpectaclesError without jinja2."""
-    others = [(title, [one for one in report.findings if one.state is state]) for state, title in _TITLES]
+    others = []
+    for state, title in _TITLES:
+        some = [one for one in report.findings if one.state is state]
+        lines = [(one.check, one.done or one.seen) for one in some] if state is State.OK else []
+        lines += [(", ".join(names), why) for why, names in alike(some).items()] if state is not State.OK else []
+        others.append((title, lines))
     question = f"question {report.question}, " if report.question else ""
     answer = number(report.control.get("answer", 0.0) * 1000)
     facts = f"{question}{number(report.seconds, 1)} s ; témoin : la référence en C répond en {answer} ms ici."

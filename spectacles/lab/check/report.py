@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from spectacles.common.text import printable
@@ -65,8 +65,8 @@ def _lines(report: Report) -> Iterator[str]:
             yield from _wrap(f"{len(some)} contrôles {words} : " + ", ".join(finding.check for finding in some))
             continue
         yield f"{len(some)} {words} :"
-        for finding in some:
-            yield from _wrap(f"{finding.check} : {finding.because}", "  ")
+        for because, names in alike(some).items():
+            yield from _wrap(f"{', '.join(names)} : {because}", "  ")
     start, answer = (report.control.get(name, 0.0) for name in ("start", "answer"))
     yield ""
     yield from _wrap(
@@ -78,6 +78,14 @@ def _lines(report: Report) -> Iterator[str]:
 def finding_text(finding: Finding) -> str:
     """Return what is said of one defect."""
     return "\n".join(_defect(finding, {}))
+
+
+def alike(findings: Iterable[Finding]) -> dict[str, list[str]]:
+    """Return the names of checks that came to nothing for the same reason, by that reason, said once."""
+    found: dict[str, list[str]] = {}
+    for finding in findings:
+        found.setdefault(finding.because, []).append(finding.check)
+    return found
 
 
 def _defect(finding: Finding, points: Mapping[str, float]) -> Iterator[str]:
