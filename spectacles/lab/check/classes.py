@@ -126,15 +126,22 @@ class Class:
         except submissions.ArchiveError as error:
             made = _failed(one, str(error))
         made = dataclasses.replace(made, name=one.key, seconds=made.seconds or time.monotonic() - begun)
+        try:
+            self._save(one, made, folder)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # a report that nobody can write down
+            made = _inconclusive(one, f"le rapport ne s'écrit pas : {error}")
+            self._save(one, made, folder)
         self.reports[one.key] = made
+        if made.code != 4:  # what was inconclusive is tried again
+            files.write_whole(str(folder / STAMP), json.dumps({"stamp": stamp}) + "\n")
+        return True
+
+    def _save(self, one: Submission, made: Report, folder: Path) -> None:
         files.write_whole(str(folder / "report.json"), json.dumps(made.to_json(), ensure_ascii=False, indent=1) + "\n")
         files.write_whole(str(folder / "rapport.txt"), report.text(made) + "\n")
         page = pages.program(made, person=one.person, back="../index.html")
         files.write_whole(str(folder / "index.html"), page)
         exports.write(folder, made)
-        if made.code != 4:  # what was inconclusive is tried again
-            files.write_whole(str(folder / STAMP), json.dumps({"stamp": stamp}) + "\n")
-        return True
 
     def _told(self) -> list[str]:
         """Return the options, and what is in the files that they name."""

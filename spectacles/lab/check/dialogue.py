@@ -185,7 +185,7 @@ def hostile_numbers(case: Case) -> Iterator[Outcome]:
     finds=(25,),
     layer="B",
     does=f"tape {len(LONG)} lettres à chaque question du client",
-    needs=("client",),
+    needs=("prompt",),
     rank=40,
 )
 def long_input(case: Case) -> Iterator[Outcome]:
@@ -193,8 +193,10 @@ def long_input(case: Case) -> Iterator[Outcome]:
     profile = case.profile
     if profile.style == "arguments":
         raise NotApplicable("le client ne demande rien au clavier")
-    scripts = [profile.login[:count] for count in range(len(profile.login))]
+    scripts: list[tuple[str, ...]] = [profile.login[:count] for count in range(len(profile.login))]
     scripts += [(*profile.login, *profile.reserve[:count]) for count in range(len(profile.reserve))]
+    item = case.item().typed if profile.talks else ""
+    scripts = scripts if profile.talks else [()]  # the first question is all that is known of the others
     bad = False
     for number, typed in enumerate(scripts):
         if case.script and case.script != str(number):
@@ -203,7 +205,7 @@ def long_input(case: Case) -> Iterator[Outcome]:
             server = bench.serve()
             a = bench.client("A")
             program = a.start()
-            lines = words.fill(typed, item=case.item().typed, seats=1, client=a.name)
+            lines = words.fill(typed, item=item, seats=1, client=a.name)
             if not _type_all(bench, a, lines):
                 raise NotReached("le client n'attend pas toutes ses lignes")
             prompt = last_line(program.output())
@@ -240,7 +242,7 @@ def _type_all(bench: Bench, client: Client, lines: Sequence[str]) -> bool:
     finds=(26,),
     layer="B",
     does="finit l'entrée du client à chaque question (Ctrl-D)",
-    needs=("client",),
+    needs=("prompt",),
     rank=50,
 )
 def end_of_input(case: Case) -> Iterator[Outcome]:
@@ -248,7 +250,8 @@ def end_of_input(case: Case) -> Iterator[Outcome]:
     profile = case.profile
     if profile.style == "arguments":
         raise NotApplicable("le client ne demande rien au clavier")
-    every = (*profile.login, *profile.reserve)
+    every = (*profile.login, *profile.reserve) if profile.talks else ("",)
+    item = case.item().typed if profile.talks else ""
     bad = False
     for count in range(len(every)):
         if case.script and case.script != str(count):
@@ -257,7 +260,7 @@ def end_of_input(case: Case) -> Iterator[Outcome]:
             bench.serve()
             a = bench.client("A")
             values = {"client": a.name, "pid": bench.server.inside if bench.server else 0, "dir": bench.world.inside}
-            lines = words.fill(every[:count], item=case.item().typed, seats=1, **values)
+            lines = words.fill(every[:count], item=item, seats=1, **values)
             text = "".join(f"{line}\n" for line in lines)
             typed = 'printf %s "$1" >.entree; shift; exec "$@" <.entree'
             program = bench.world.start(

@@ -30,6 +30,7 @@ LAYERS = ("A", "B", "C")  # start commands alone; the client's dialogue; the wir
 # What a check needs of a program, beside being started; Case says what there is.
 NEEDS = {
     "client": "un client que l'on sait faire parler",
+    "prompt": "un client qui attend une ligne",
     "two clients": "deux clients à la fois",
     "layout": "la disposition des messages",
     "gate": "le portillon (seccomp)",

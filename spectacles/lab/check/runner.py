@@ -199,6 +199,8 @@ class Judge:
         if {"client", "two clients"} & set(one.needs) and not profile.talks:
             why = " ; ".join(profile.notes) or "aucun client"
             return f"on ne sait pas faire parler le client ({why}) : --learn F.toml, à corriger"
+        if "prompt" in one.needs and not profile.client:
+            return "aucun client qui attende une ligne n'a été trouvé"
         if "two clients" in one.needs and (profile.clients == 1 or profile.question == 1):
             return "un seul client à la fois est demandé"
         return ""

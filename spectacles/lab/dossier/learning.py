@@ -187,12 +187,18 @@ def _find_client(built: Built, profile: Profile, patience: float) -> tuple[Profi
         if settled > SETTLED and command in hopeless:
             continue
         trial = dataclasses.replace(profile, client=command)
-        # Once more without the gate, which slows a program down: what goes wrong only then is for the checks to find.
-        for gated in (True, False):
+        learnt = trial
+        said: list[str] = []
+        asks = False
+        # Once more without the gate, which slows a program down, and slowly: on a busy machine some text may come late.
+        for gated, settled in ((True, SETTLED), (False, 8 * SETTLED)):
+            said = []
             try:
                 with Bench(built.folder, trial, patience=patience, gated=gated) as bench:
                     bench.serve()
-                    learnt = _Learner(bench).learn()
+                    learner = _Learner(bench, settled)
+                    learnt = learner.learn()
+                    asks = asks or learner.asks
                     sizes = _sizes(bench.gate.events()) if bench.gate is not None else {}
             except (SpectaclesError, GateError) as error:
                 if not gated:
@@ -207,6 +213,8 @@ def _find_client(built: Built, profile: Profile, patience: float) -> tuple[Profi
             continue
         if not profile.client and learnt.consult:
             profile = dataclasses.replace(learnt, notes=profile.notes)
+        elif not profile.client and asks:  # it waits for a line, whatever that should be: that much can be judged
+            profile = dataclasses.replace(profile, client=learnt.client)
     if not commands:
         notes.append("aucun client trouvé")
     return dataclasses.replace(profile, notes=(*profile.notes, *notes)), {}
@@ -242,6 +250,7 @@ class _Learner:
         self.settled = settled
         self.profile = bench.profile
         self.notes: list[str] = []
+        self.asks = False  # whether the client has been seen to wait for a line
         self.count = 0
         self.client: Client = bench.client("A", gated=True)
         self.at = 0
@@ -295,7 +304,8 @@ class _Learner:
     def learn(self) -> Profile:
         """Return the profile with what could be learnt."""
         text = self.start()
-        learnt = self._from_usage(text) if self.over() else self._from_menu(text)
+        self.asks = not self.over()
+        learnt = self._from_menu(text) if self.asks else self._from_usage(text)
         return dataclasses.replace(learnt, notes=(*learnt.notes, *self.notes))
 
     def _from_menu(self, text: str) -> Profile:
