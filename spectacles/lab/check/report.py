@@ -65,8 +65,8 @@ def _lines(report: Report) -> Iterator[str]:
             yield from _wrap(f"{len(some)} contrôles {words} : " + ", ".join(finding.check for finding in some))
             continue
         yield f"{len(some)} {words} :"
-        for because, names in alike(some).items():
-            yield from _wrap(f"{', '.join(names)} : {because}", "  ")
+        for because, alikes in alike(some).items():
+            yield from _wrap(f"{', '.join(alikes)} : {because}", "  ")
     start, answer = (report.control.get(name, 0.0) for name in ("start", "answer"))
     yield ""
     yield from _wrap(

@@ -758,6 +758,37 @@ def split_request(case: Case) -> Outcome:
 
 
 @check(
+    "gone",
+    finds=(19,),
+    layer="C",
+    does="demande trois fois d'un coup et ferme la connexion sans lire (TCP)",
+    needs=("client",),
+    rank=55,
+)
+def gone(case: Case) -> Outcome:
+    """The first answer brings a reset; the next write to that connection raises SIGPIPE."""
+    found = of_kind(case, "tcp")
+    whole = b"".join(found.consult.filled())
+    with case.bench() as bench:
+        server = bench.serve()
+        parts = [part.hex() for part in (*found.prologue, whole * 3)]
+        step = {"do": "tcp", "port": found.port, "parts": parts, "listen": True, "deaf": True, "seconds": 0.5}
+        for _ in range(5):
+            raw(bench, step)
+        bench.settle(min(case.patience, 0.5))
+        done = "se connecter, demander trois fois d'un coup, fermer sans lire ; cinq fois de suite"
+        if server.code == -signal.SIGPIPE:
+            return defect(
+                19,
+                "Écrire à un client qui est parti tue le serveur.",
+                done=done,
+                expected="la connexion est fermée, et le service continue",
+                seen=ending(server),
+            )
+        return ok("le serveur y survit", done=done)
+
+
+@check(
     "byte-order",
     finds=(20,),
     layer="C",
