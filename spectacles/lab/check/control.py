@@ -14,6 +14,7 @@ from spectacles.lab.dossier.profile import Item, Profile
 from spectacles.lab.programs import reference
 
 TIMES = 40  # an answer is late after so many times what the reference took for one
+OWN = 10  # or after so many times what the program itself took, when nothing was done to it
 LEAST = 1.0  # seconds: below that the clock of the machine's scheduler is what is measured
 MOST = 2.0  # seconds for one answer of the reference: then the machine is too busy to judge anybody
 QUESTIONS = {"fifo": 1, "queue": 3, "tcp": 5}
@@ -30,11 +31,13 @@ class Control:
 
     start: float
     answer: float
+    pace: float = 0.0  # what the program itself took for one line when it was learnt
+    times: float = 1.0  # how much more than usual is allowed
 
     @property
     def patience(self) -> float:
         """Seconds after which an answer is late."""
-        return max(LEAST, TIMES * self.answer)
+        return self.times * max(LEAST, TIMES * self.answer, OWN * self.pace)
 
     @property
     def busy(self) -> bool:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from spectacles.lab.gate.events import Event
 
 AGAIN = 4  # further worlds for a defect that a second one did not show
+# Defects that every later check of the dialogue would run into: told once, at their cause.
+HIDING = {18: "après un refus, le serveur ne répond plus"}
 Progress = Callable[[str, int, int], None]
 
 
@@ -87,6 +89,7 @@ class Judge:
             self.profile = learning.learn(
                 built, question=self.question, known=self.known, patience=max(3.0, self.control.patience)
             )
+            self.control = dataclasses.replace(self.control, pace=self.profile.pace)
             yield built
 
     def _judge(self, built: Built, report: Report) -> Report:
@@ -127,12 +130,17 @@ class Judge:
                 **values, check=one.name, layer=one.layer, shown=shown, seconds=time.monotonic() - begun, trace=trace
             )
 
+        for number, because in HIDING.items():
+            if number in found and one.layer in ("B", "C"):
+                return [finding(Outcome(State.NOT_REACHED, because=f"{because} (défaut {number})"))]
         why = self._missing(one)
         if why:
             return [finding(Outcome(State.NOT_APPLICABLE, because=why))]
         if self.control.busy:
             return [finding(Outcome(State.INCONCLUSIVE, because="la machine est trop occupée pour juger"))]
         outcomes, trace = self._once(one, built, "", found)
+        if any(outcome.state is State.NOT_REACHED for outcome in outcomes):  # a busy moment? then once more
+            outcomes, trace = self._once(one, built, "", found, 3.0)
         findings = []
         seen: set[int] = set()
         for outcome in outcomes:
@@ -154,16 +162,19 @@ class Judge:
         """Return in how many of how many worlds a defect has shown, the first one included."""
         shows = total = 1
         for again in range(1 + AGAIN):
-            outcomes, _ = self._once(one, built, outcome.script, found)
+            outcomes, _ = self._once(one, built, outcome.script, found, 2.0)
             total += 1
             shows += any(other.state is State.DEFECT and other.defect == outcome.defect for other in outcomes)
             if again == 0 and shows == 2:
                 break
         return shows, total
 
-    def _once(self, one: Check, built: Built, script: str, found: frozenset[int]) -> tuple[list[Outcome], str]:
-        """Run a check once. Return what it says, and the name of a trace if it broke."""
+    def _once(
+        self, one: Check, built: Built, script: str, found: frozenset[int], times: float = 1.0
+    ) -> tuple[list[Outcome], str]:
+        """Run a check once. Return what it says, and the name of a trace if it broke. times: how much more patience."""
         case = self.case(built, script, found)
+        case.control = dataclasses.replace(case.control, times=times)
         try:
             said = one.run(case)
             outcomes = [said] if isinstance(said, Outcome) else list(said)

@@ -248,6 +248,7 @@ class _Learner:
     def __init__(self, bench: Bench, settled: float) -> None:
         self.bench = bench
         self.settled = settled
+        self.pace = 0.0
         self.profile = bench.profile
         self.notes: list[str] = []
         self.asks = False  # whether the client has been seen to wait for a line
@@ -268,7 +269,8 @@ class _Learner:
     def hear(self) -> str:
         """Return what it says until it waits for a line, or ends. Raises NotReadyError when it does neither."""
         client = self.client
-        deadline = time.monotonic() + self.bench.patience
+        begun = time.monotonic()
+        deadline = begun + self.bench.patience
         since = 0.0
         size = -1
         while True:
@@ -286,6 +288,7 @@ class _Learner:
                 doing = tasks.look(client.program.tree())
                 raise NotReadyError(f"le client n'attend rien du clavier et ne finit pas : {describe(doing)}")
             time.sleep(STEP)
+        self.pace = max(self.pace, time.monotonic() - begun - self.settled)
         text = client.text(self.at)
         self.at = client.printed()
         return text
@@ -306,7 +309,7 @@ class _Learner:
         text = self.start()
         self.asks = not self.over()
         learnt = self._from_menu(text) if self.asks else self._from_usage(text)
-        return dataclasses.replace(learnt, notes=(*learnt.notes, *self.notes))
+        return dataclasses.replace(learnt, notes=(*learnt.notes, *self.notes), pace=self.pace)
 
     def _from_menu(self, text: str) -> Profile:
         login: list[str] = []
@@ -415,12 +418,16 @@ class _Learner:
                 accepted.append(self._request(reserve, item, count))
                 texts.append(self._request(consult, item, 0))
                 taken.append(taken[-1] + count)
-            refused = self._request(reserve, item, FAR_TOO_MANY) if some else ""
-            texts.append(self._request(consult, item, 0))
-            taken.append(taken[-1])
+            refused, dead = "", False
+            try:
+                refused = self._request(reserve, item, FAR_TOO_MANY) if some else ""
+                texts.append(self._request(consult, item, 0))
+                taken.append(taken[-1])
+            except NotReadyError:  # a refusal that is never told: for the checks to find
+                dead = True
             left = _left_pattern(texts, taken, item)
             yes, no = _answers(accepted, refused, self._menu_lines())
-            if left and yes:
+            if (left and yes) or dead:
                 break
         before = texts[0]
         if not left:
@@ -435,7 +442,7 @@ class _Learner:
                     items.append(Item(token, number))
             if not items:
                 items = [Item(item, _number(words.pattern(left, item), texts[0]))]
-                if "{item}" in " ".join(consult):
+                if "{item}" in " ".join(consult) and not dead:
                     for token in [one for one in tokens if one != item][:5]:
                         number = _number(words.pattern(left, token), self._request(consult, token, 0))
                         if number is not None and number > 0:

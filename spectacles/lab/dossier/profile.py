@@ -104,6 +104,7 @@ class Profile:
     channel: Channel = field(default_factory=Channel)
     question: int = 0  # 1..5, which question of the subject it answers; 0: none
     notes: tuple[str, ...] = ()  # what learning it found worth saying
+    pace: float = 0.0  # seconds, the longest that its client was seen to take for one line; not in files
 
     def expects(self, what: str) -> bool:
         """Say whether the teacher holds an expectation; those that the profile does not name are held."""
