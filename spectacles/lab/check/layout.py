@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SENDS = ("msgsnd", "mq_send", "send", "write")
 TAKES = ("msgrcv", "mq_receive", "recv", "read")
+ORDERS = ("little", "big")
 SEATS = (1, 2)  # of the two reservations that are compared
 Order = Literal["little", "big"]
 
@@ -240,17 +241,19 @@ def find(
         if left == right and not name:
             continue
         for size in (4, 8, 2, 1) if not name else (4,):
-            for offset in range(len(left) - size + 1):
-                for order in ("little", "big"):
-                    place = Field(number, offset, size, order, first)
-                    end = offset + size
-                    if (
-                        left[offset:end] == encode(first, place)
-                        and right[offset:end] == encode(second, place)
-                        and left[:offset] == right[:offset]
-                        and left[end:] == right[end:]
-                    ):
-                        return place
+            # Where a compiler puts it first: with zeros before it, a number is a big-endian one at an odd place, too.
+            offsets = range(len(left) - size + 1)
+            places = [(offset % size != 0, order == "big", offset, order) for offset in offsets for order in ORDERS]
+            for _, _, offset, order in sorted(places):
+                place = Field(number, offset, size, order, first)
+                end = offset + size
+                if (
+                    left[offset:end] == encode(first, place)
+                    and right[offset:end] == encode(second, place)
+                    and left[:offset] == right[:offset]
+                    and left[end:] == right[end:]
+                ):
+                    return place
         digits = re.compile(rb"(?<!\d)%d(?!\d)" % first)
         for found in digits.finditer(left):
             place = Field(number, found.start(), len(found[0]), "text", first)
