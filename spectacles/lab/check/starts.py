@@ -354,7 +354,7 @@ def second_server(case: Case) -> Outcome:
             bench.settle(0.3)
             gone = _gone(before, _kernel(bench))
             more = f" ; il a retiré {_named(gone)}" if gone else ""
-            if any(one.serves for one in tasks.look(second.tree())):
+            if any(one.serves or one.state == "R" for one in tasks.look(second.tree())):  # or never waits at all
                 return defect(
                     9,
                     "Un second serveur n'est pas refusé : les deux servent à la fois.",
