@@ -64,6 +64,7 @@ def ours(folder: Path, question: int, *only: str) -> Report:
         yes="Réservation OK",
         no="Réservation NOK|Choix invalide",
         items=(Item("5", 12), Item("4", 40)),
+        clients=int(question == 1),
     )
     (folder / "guichet.py").write_text("")  # something to be built
     return Judge(folder, known, question=question, only=only).run()

@@ -76,6 +76,12 @@ def of_kind(case: Case, *kinds: str) -> Layout:
     return found
 
 
+def alone(case: Case) -> None:
+    """Raise NotApplicable where only one client may be there at a time."""
+    if case.profile.clients == 1:
+        raise NotApplicable("un seul client à la fois est servi")
+
+
 def raw(bench: Bench, *steps: dict[str, Any], pid: int | None = None, stay: bool = False) -> list[Any]:
     """Run steps of raw.py in the program's world, and return what each said. stay: does not wait for its end."""
     options: dict[str, Any] = {} if pid is None else {"pid": pid}
@@ -233,6 +239,7 @@ def events_told(bench: Bench, *words: str) -> list[str]:
 )
 def shared_answers(case: Case) -> Outcome:
     """A's answer lies in the FIFO; B asks for another show, and reads."""
+    alone(case)
     found = of_kind(case, "fifo")
     first_item = case.item()
     items = [first_item, *(one for one in case.profile.items if one.seats not in (None, first_item.seats))][:2]
@@ -295,6 +302,7 @@ def shared_answers(case: Case) -> Outcome:
 )
 def two_halves(case: Case) -> Outcome:
     """A has written its show and not yet its seats; B writes both."""
+    alone(case)
     found = of_kind(case, "fifo")
     messages = found.reserve.messages
     if len(messages) < 2:

@@ -249,8 +249,12 @@ class Client:
         return {"client": self.name, "pid": server.inside if server else 0, "dir": self.bench.world.inside}
 
     def start(self, arguments: Sequence[str] = ()) -> Program:
-        """Start it. arguments: added to its command. Raises WorldError, GateError."""
+        """Start it. arguments: added to its command. Raises WorldError, GateError.
+
+        Where only so many clients may be there at a time, those that have been there longest leave first.
+        """
         profile = self.bench.profile
+        self.bench.make_place()
         command = [*words.fill(profile.client, **self._values()), *arguments]
         self._runs += 1
         name = self.name if self._runs == 1 else f"{self.name}{self._runs}"
@@ -510,6 +514,17 @@ class Bench:
         made = Client(self, name, gated, pid)
         self.clients.append(made)
         return made
+
+    def make_place(self) -> None:
+        """Have the oldest clients leave, where the profile limits how many there may be, until there is place."""
+        if not self.profile.clients:
+            return
+        here = [one for one in self.clients if one.program is not None and one.program.code is None]
+        for one in here[: max(len(here) - self.profile.clients + 1, 0)]:
+            one.quit()
+            if not self.until(lambda: one.program is None or one.program.code is not None):  # noqa: B023
+                one.kill()
+                self.until(lambda: one.program is None or one.program.code is not None)  # noqa: B023
 
     def ask(self, request: Request, timeout: float | None = None) -> Answer:
         """Drive one request to its end and return the answer. Blocks, for the patience at most."""

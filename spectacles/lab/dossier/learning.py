@@ -140,7 +140,7 @@ def _channel(events: Iterable[Event]) -> Channel:
             kind, name = _MADE[event.call], event.object
             if event.call == "bind":
                 name = str(event.arguments.get("address"))
-                port = re.fullmatch(r".*:(\d+)", name)
+                port = re.fullmatch(r"[^@/].*:(\d+)", name)  # not of a socket with a path
                 kind, name = ("tcp", f"port {port[1]}") if port else ("unix", name)
             names.setdefault(kind, []).append(name)
     for kind in ("queue", "posix queue", "fifo", "tcp", "unix"):
