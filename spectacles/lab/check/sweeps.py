@@ -11,6 +11,7 @@ import errno
 import os
 import signal
 import stat
+import time
 from typing import TYPE_CHECKING
 
 from spectacles.lab.check.dialogue import judge
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 HELD = (*calls.NAMES, "begins")
 MOST = 24  # places of one sweep
 QUICK = 8  # with --quick
+SECONDS = 12.0  # of one sweep: then the places that are left are not tried
 CROWD = 40  # clients that vanish, one after the other: more than any queue has room for
 ON_FILES = ("write", "fsync", "open", "rename", "ftruncate")
 _ELSEWHERE = (
@@ -73,10 +75,19 @@ def _chosen(case: Case, found: list[Site]) -> list[Site]:
     if case.script:
         return [Site.of_script(case.script)]
     most = QUICK if case.quick else MOST
-    if len(found) <= most:
-        return list(found)
     order = sorted(range(len(found)), key=lambda at: (_dull(found[at]), at))[:most]
-    return [found[at] for at in sorted(order)]
+    return [found[at] for at in order]
+
+
+class _Budget:
+    """The time of one sweep, counted from now."""
+
+    def __init__(self, case: Case) -> None:
+        self._until = time.monotonic() + (SECONDS / 3 if case.quick else SECONDS)
+
+    def __bool__(self) -> bool:
+        """Whether there is time for another place."""
+        return time.monotonic() < self._until
 
 
 def _dull(site: Site) -> int:
@@ -102,7 +113,8 @@ def delay(case: Case) -> Iterator[Outcome]:
     found, _ = _watch(case) if not case.script else ([], [])
     todo = _chosen(case, found)
     bad = tried = 0
-    while todo:
+    budget = _Budget(case)
+    while todo and budget:
         policy = At(None, Hold())
         with case.bench(policy, gate_options={"calls_held": HELD}) as bench:  # until its seats are sold
             bench.serve()
@@ -111,7 +123,7 @@ def delay(case: Case) -> Iterator[Outcome]:
             case.granted(bench.ask(clients[0].reserve(case.item().typed, 1)))
             seats[case.item().typed] -= 1
             case.seats(bench, clients[1], case.item().typed)
-            while todo and (item := _enough(seats)):
+            while todo and budget and (item := _enough(seats)):
                 site = todo.pop(0)
                 outcome, reached, left = _delay(case, bench, policy, site, clients, item, seats[item])
                 tried += reached
@@ -239,12 +251,13 @@ def kill(case: Case) -> Iterator[Outcome]:
             yield outcome
     tried = 0
     todo = _chosen(case, found) if case.script != "|idle" else []
-    while todo and len(bad) < 3:
+    budget = _Budget(case)
+    while todo and budget and len(bad) < 3:
         policy = At(None, Hold())
         with case.bench(policy, gate_options={"calls_held": HELD}) as bench:
             bench.serve()
             left = case.seats(bench, bench.client("A"), case.item().typed)
-            while todo and left >= 4:
+            while todo and budget and left >= 4:
                 outcome, reached, left = _kill(case, bench, policy, todo.pop(0), left, stores and 32 not in bad)
                 tried += reached
                 if outcome is not None and outcome.defect not in bad:
@@ -424,7 +437,10 @@ def kill_child(case: Case) -> Iterator[Outcome]:
             if len(server.tree()) < 2 or not pids:
                 raise NotApplicable("le serveur n'a qu'un processus")
     bad = tried = 0
+    budget = _Budget(case)
     for site in _chosen(case, [one for one in found if one.task not in ("server", BORN)]):
+        if not budget:
+            break
         item = case.item().typed
         policy = At(site, Kill())
         with case.bench(policy, gate_options={"calls_held": HELD}) as bench:
@@ -478,7 +494,10 @@ def fail(case: Case) -> Iterator[Outcome]:
     if not places and not case.script:
         raise NotApplicable("le serveur n'écrit aucun fichier pour une réservation")
     bad = tried = 0
+    budget = _Budget(case)
     for site in _chosen(case, places):
+        if not budget:
+            break
         outcome, reached = _fail(case, site)
         tried += reached
         if outcome is not None:
@@ -563,12 +582,13 @@ def vanished_client(case: Case) -> Iterator[Outcome]:
         for site, number in todo
         if number == signal.SIGKILL or (site.call in RECEIVING and not _alone(case))
     ]
-    while todo:
+    budget = _Budget(case)
+    while todo and budget:
         policy = At(None, Hold())
         with case.bench(policy) as bench:
             bench.serve(gated=False)
             left = case.seats(bench, bench.client("B"), case.item().typed)
-            while todo and left >= 4:
+            while todo and budget and left >= 4:
                 site, number = todo.pop(0)
                 outcome, reached, left = _vanish(case, bench, policy, site, number, left)
                 tried += reached
