@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from spectacles.lab.gate.policy import Policy
 
 
+UNKNOWN = 1 << 30  # seats of a show whose number was not asked: others come first
+
+
 @dataclass
 class Case:
     """One call of one check.
@@ -68,7 +71,7 @@ class Case:
         items = [item for item in self.profile.items if item.seats is None or item.seats > 3]
         if not items:
             raise NotApplicable("aucun spectacle n'a assez de places")
-        return min(items, key=lambda item: item.seats if item.seats is not None else 0)
+        return min(items, key=lambda item: item.seats if item.seats is not None else UNKNOWN)
 
     def seats(self, bench: Bench, client: Client, item: str) -> int:
         """Return how many seats are left, asked. Raises NotReached."""

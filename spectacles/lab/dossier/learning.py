@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from spectacles.lab.gate.events import Event
 
 FAR_TOO_MANY = 1_000_000  # seats, which no show has
+ASKED = 5  # shows whose seats are asked one by one, beside the first
 TRIES = 6  # lines typed in search of a menu, or of the end of a request
 CONSULT = r"consult|list|affich|voir|view|show|dispo|display|see|check|rest|search|cherch"
 CONSULT += r"|mostra|visualizz|elenc|ver\b|anzeig|libr"
@@ -443,10 +444,13 @@ class _Learner:
             if not items:
                 items = [Item(item, _number(words.pattern(left, item), texts[0]))]
                 if "{item}" in " ".join(consult) and not dead:
-                    for token in [one for one in tokens if one != item][:5]:
+                    others = [one for one in tokens if one != item]
+                    for token in others[:ASKED]:
                         number = _number(words.pattern(left, token), self._request(consult, token, 0))
                         if number is not None and number > 0:
                             items.append(Item(token, number))
+                    if self.profile.style != "arguments":  # there, tokens are guesses
+                        items += [Item(token) for token in others[ASKED:]]
         return dataclasses.replace(
             self.profile, left=left, yes=yes, no=no, items=tuple(items), most_seats=0 if some else 1
         )

@@ -148,7 +148,7 @@ _PLACES: tuple[tuple[str, str, str, str], ...] = (
     ("server_lines", "server", "lines", "lignes tapées à son départ, une chaque fois qu'il en attend une"),
     ("stop", "server", "stop", "comment on l'arrête : ctrl-c, term, ou line (seulement les lignes de stop_lines)"),
     ("stop_lines", "server", "stop_lines", "lignes tapées ensuite : Entrée est la ligne vide"),
-    ("client_first", "server", "client_first", "true si le client doit être lancé avant le serveur"),
+    ("client_first", "server", "client_first", "true si le client peut être lancé avant le serveur, et l'attend"),
     ("client", "client", "command", "mots de la commande du client ; {pid} : PID du serveur, {client} : un nom"),
     ("client_folder", "client", "folder", "dossier où il est lancé"),
     ("client_env", "client", "env", "variables d'environnement"),
