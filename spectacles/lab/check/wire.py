@@ -22,6 +22,7 @@ from spectacles.lab.dossier import tasks
 from spectacles.lab.dossier.driving import alive, describe, ending
 from spectacles.lab.gate.events import Kind
 from spectacles.lab.gate.policy import Free, Go, Hold
+from spectacles.lab.programs.world import Limits
 
 if TYPE_CHECKING:
     from spectacles.lab.check.case import Case
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 RAW = Path(__file__).with_name("raw.py")
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 FLOOD = 4000  # messages: more than a queue of 16 KiB holds
-CROWD = 120  # connections or requests at a time; of a server that bounds its threads far fewer become threads
+CROWD = 1500  # connections at a time: a server with a bound may well have one of a thousand
+HELD = 150  # requests at a time whose answers are held back
 MANY_SEATS = 1_000_000  # that no show has
 HUGE = 2**28
 FOR_EVER = 12.0  # seconds that a client may take to see that nobody will answer: some have a time limit of their own
@@ -887,7 +889,7 @@ def bodies_of(case: Case) -> tuple[set[int], str]:
     "threads",
     finds=(16,),
     layer="C",
-    does=f"ouvre {CROWD} connexions muettes (TCP), ou retient {CROWD} réponses (file), et compte les threads",
+    does=f"ouvre {CROWD} connexions muettes (TCP), ou retient {HELD} réponses (file), et compte les threads",
     needs=("client", "gate"),
     quick=False,
     rank=60,
@@ -897,34 +899,39 @@ def crowd(case: Case) -> Outcome:
     found = of_kind(case, "queue", "tcp")
     every = found.kind == "queue"
     policy = HoldFirst("server", lambda event: event.call == "msgsnd", every=True)
-    with case.bench(policy if every else None) as bench:
+    most = HELD if every else CROWD
+    limits = Limits(processes=2 * CROWD, descriptors=2 * CROWD, seconds=120.0)
+    with case.bench(policy if every else None, limits=limits) as bench:
         server = bench.serve()
         before = len(tasks.look(server.tree()))
         if every:
             step = steps_of(found, found.consult)[0]
             raw(
                 bench,
-                {**step, "do": "flood", "count": CROWD, "seconds": case.patience},
+                {**step, "do": "flood", "count": most, "seconds": case.patience},
                 {"do": "wait", "seconds": 60},
                 stay=True,
             )
-            done = f"{CROWD} requêtes dont le serveur n'arrive pas à envoyer les réponses"
+            done = f"{most} requêtes dont le serveur n'arrive pas à envoyer les réponses"
         else:
             port = found.port
             raw(
                 bench,
-                {"do": "idle", "port": port, "count": CROWD, "seconds": 2.0},
+                {"do": "idle", "port": port, "count": most, "seconds": 2.0},
                 {"do": "wait", "seconds": 60},
                 stay=True,
             )
-            done = f"{CROWD} connexions qui ne disent rien"
+            done = f"{most} connexions qui ne disent rien"
 
         def count() -> int:
             return len(tasks.look(server.tree())) - before
 
-        bench.until(lambda: count() >= CROWD - 5, min(case.patience, 2.0))
+        grown = -1
+        while count() > grown and grown < most - 5:  # for as long as there are more and more
+            grown = count()
+            bench.until(lambda: count() >= most - 5, max(case.patience, 1.5))
         grown = count()
-        if grown < CROWD - 5:
+        if grown < most - 5:
             return ok(f"{grown} threads ou processus de plus", done=done)
         return defect(
             16,
