@@ -399,7 +399,9 @@ def _kill(
             sentence = f"Tué pendant qu'il sauve, il laisse {named} incomplet, et ne repart plus."
         return wrong(6 if torn else 33, sentence, "il repart, avec ce qu'il avait acquitté", str(error), saving)
     answer = bench.ask(b.consult(item))
-    second = bench.ask(bench.client("C").reserve(item, 1)) if answer.known else answer
+    b.kill()  # where clients take turns, or only one may be there, the next comes when the last has gone
+    c = bench.client("C")
+    second = bench.ask(c.reserve(item, 1)) if answer.known else answer
     if not second.known and not bench.ended(bench.serving):
         return wrong(
             30,
@@ -408,7 +410,7 @@ def _kill(
             f"{second} ; serveur : {describe(bench.server_tasks())}",
             r"sem_open|semget|SEM_UNDO|pthread_mutexattr|flock|fcntl",
         )
-    b.kill()
+    c.kill()
     if stores and answer.left is not None and answer.left not in wanted:
         sentence = "Une réservation acquittée est perdue si le serveur est tué."
         seen = f"{answer.left} place(s)"
