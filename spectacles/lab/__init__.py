@@ -11,7 +11,7 @@ it only:
     record       what happened in a run, as data: kept, matched, drawn
     judge        says whether what was seen is right
     dossier      somebody's program: how it is built, started and spoken to
-    compare, bench, check, demo, linearizability, trace, watch      the commands, which do not lean on each other
+    bench, check, compare, demo, hazards, linearizability, trace, watch     the commands: none leans on another
 
 `c` is the C reference itself; `programs` builds it. tests/test_architecture.py holds all this.
 
@@ -27,9 +27,12 @@ __all__ = [
     "display",
     "dossier",
     "gate",
+    "hazards",
     "judge",
     "kernel",
     "linearizability",
     "programs",
+    "record",
+    "trace",
     "watch",
 ]

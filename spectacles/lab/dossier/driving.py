@@ -493,6 +493,13 @@ class Bench:
         own = {pid for client in self.clients if client.program is not None for pid in client.program.tree()}
         return set(self.world.tree()) - own if self.world.private else set()
 
+    @property
+    def serving(self) -> Program:
+        """The server that was started last. Raises NotReadyError before there is one."""
+        if self.server is None:
+            raise NotReadyError("aucun serveur n'est lancé")
+        return self.server
+
     def ended(self, program: Program) -> bool:
         """Say whether a program has ended; then all that it has printed has been read."""
         with contextlib.suppress(WorldError):

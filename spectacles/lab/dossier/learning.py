@@ -183,10 +183,7 @@ def _find_client(built: Built, profile: Profile, patience: float) -> tuple[Profi
         rest.sort(key=lambda one: (-_hint(one, "client", profile.question), _folder(one.words) != near))
         commands = [one.words for one in rest if _hint(one, "client", profile.question) > -2][:4]
     notes: list[str] = []
-    hopeless: list[tuple[str, ...]] = []
-    for command, settled in [(command, settled) for command in commands for settled in (SETTLED, 8 * SETTLED)]:
-        if settled > SETTLED and command in hopeless:
-            continue
+    for command in commands:
         trial = dataclasses.replace(profile, client=command)
         learnt = trial
         said: list[str] = []
@@ -202,16 +199,12 @@ def _find_client(built: Built, profile: Profile, patience: float) -> tuple[Profi
                     asks = asks or learner.asks
                     sizes = _sizes(bench.gate.events()) if bench.gate is not None else {}
             except (SpectaclesError, GateError) as error:
-                if not gated:
-                    notes.append(f"{command[-1]} : {error}")
+                said = [f"{command[-1]} : {error}"]
                 continue
             if learnt.talks:
                 return learnt, sizes
-            if not gated or learnt.notes:
-                notes += learnt.notes
-                break
-        else:
-            continue
+            said = list(learnt.notes)
+        notes += said
         if not profile.client and learnt.consult:
             profile = dataclasses.replace(learnt, notes=profile.notes)
         elif not profile.client and asks:  # it waits for a line, whatever that should be: that much can be judged

@@ -23,4 +23,4 @@ somebody else. Processes that vanish meanwhile are left out; what the kernel ref
 Leans on nothing.
 """
 
-__all__ = ["calls", "inside", "looker", "machine", "model", "proc", "processes", "words"]
+__all__ = ["calls", "contents", "inside", "looker", "machine", "model", "proc", "processes", "words"]

@@ -176,7 +176,7 @@ class Program:
                 if self._world._over:
                     raise WorldError(f"{self.command[0]} : son monde a fini avant lui")
                 self._world._changed.wait(left)
-            # What was printed last reaches our side of the terminal a moment later; then that side says that it is over,
+            # What was printed last reaches our side of the terminal a moment later; then that side says it is over,
             # unless somebody else still has the terminal.
             patience = time.monotonic() + LAST_WORDS
             while self._read_terminal() and time.monotonic() < patience:
