@@ -300,6 +300,8 @@ class Keeper:
         self._ended = False  # and counted
         self._files: dict[str, tuple[int, int, int, int]] = {}
         self._lent: set[str] = set()
+        self._stay: set[str] = set()  # what was in /tmp then: the folder, what is lent, mounts
+        self._kept: dict[str, tuple[tuple[int, int, int, int], Any]] = {}  # status and content of what is remembered
         self._failed: list[Any] = []  # the first file that could not be copied, and why
         self._known: set[int] = set()  # without a PID namespace: PIDs ever seen below us
         self._mapped: set[int] = set()  # and what of /dev/shm they had in their memory
@@ -390,13 +392,86 @@ class Keeper:
             pid = fork_as(order["pid"])
         except OSError as error:
             say(self._control, {"is": "started", "pid": 0, "errno": error.errno})
-            os.close(descriptors[0])
+            for descriptor in descriptors:
+                os.close(descriptor)
             return
         if not pid:
+            for descriptor in descriptors[1:]:  # for the program itself
+                os.set_inheritable(descriptor, True)
+                order["env"][order["told"]] = str(descriptor)
             start(order, descriptors[0], self._setup)
-        os.close(descriptors[0])
+        for descriptor in descriptors:
+            os.close(descriptor)
         self._started.add(pid)
         say(self._control, {"is": "started", "pid": pid, "errno": 0})
+
+    def _do_remember(self, order: dict[str, Any], _: list[int]) -> None:
+        """Keep what is in the folder now, for _do_reset()."""
+        self._kept = {}
+        self._stay = {os.path.join("/tmp", name) for name in os.listdir("/tmp")}
+        for name, status in leftovers.tree(self._folder).items():
+            path = os.path.join(self._folder, name)
+            content: bytes | str = b""
+            with contextlib.suppress(OSError):
+                if stat.S_ISREG(status[0]):
+                    with open(path, "rb") as file:
+                        content = file.read()
+                elif stat.S_ISLNK(status[0]):
+                    content = os.readlink(path)
+            self._kept[name] = (status, content)
+        say(self._control, {"is": "remembered"})
+
+    def _do_reset(self, order: dict[str, Any], _: list[int]) -> None:
+        """Make the world as it was: nobody in it but who is in `keep`, nothing in the kernel, the folder as remembered."""
+        deadline = time.monotonic() + STOPPING
+        while time.monotonic() < deadline:
+            left = [pid for pid in self._processes() if pid not in order["keep"]]
+            if not left:
+                break
+            for pid in left:
+                _signal(pid, signal.SIGKILL)
+            self._reap()
+            time.sleep(0.0002)
+        if self._setup["private"]:
+            leftovers.clear(self._stay)
+            with contextlib.suppress(OSError), open("/proc/sys/kernel/ns_last_pid", "w") as last:
+                last.write(str(order["pid"]))
+        else:
+            self._note()
+            self._remove(self._objects())
+        self._restore()
+        say(self._control, {"is": "fresh", "left": len(left)})
+
+    def _restore(self) -> None:
+        now = leftovers.tree(self._folder)
+        for name in sorted(now, reverse=True):  # what is in a directory before the directory
+            if now[name] != self._kept.get(name, (None,))[0] and not (
+                name in self._kept and stat.S_ISDIR(now[name][0]) and stat.S_ISDIR(self._kept[name][0][0])
+            ):
+                leftovers.remove_one(os.path.join(self._folder, name))
+        for name in sorted(self._kept):
+            status, content = self._kept[name]
+            path = os.path.join(self._folder, name)
+            if now.get(name) == status:
+                continue
+            with contextlib.suppress(OSError):
+                if stat.S_ISDIR(status[0]):
+                    if name not in now:
+                        os.mkdir(path)
+                elif stat.S_ISLNK(status[0]):
+                    os.symlink(content, path)
+                elif stat.S_ISREG(status[0]):
+                    with open(path, "xb") as file:
+                        file.write(content)
+                elif stat.S_ISFIFO(status[0]):
+                    os.mkfifo(path)
+                else:
+                    continue
+                if not stat.S_ISLNK(status[0]):
+                    os.chmod(path, stat.S_IMODE(status[0]))
+                    os.utime(path, ns=(status[2], status[2]))
+                found = os.lstat(path)
+                self._kept[name] = ((found.st_mode, found.st_size, found.st_mtime_ns, found.st_ino), content)
 
     def _do_kill(self, order: dict[str, Any], _: list[int]) -> None:
         """Send a signal to the processes of the program's session, or to all."""

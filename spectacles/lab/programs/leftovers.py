@@ -8,9 +8,14 @@ same name.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 QUEUE, MEMORY, SEMAPHORES = "queue", "shared memory", "semaphores"  # System V
 POSIX_QUEUE, POSIX_MEMORY, POSIX_SEMAPHORE = "POSIX queue", "POSIX shared memory", "POSIX semaphore"
@@ -131,6 +136,36 @@ def remove(top: str) -> None:
                 os.rmdir(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
     with contextlib.suppress(OSError):
         os.rmdir(top)
+
+
+def remove_one(path: str) -> None:
+    """Remove a file, or a folder and all in it; what cannot be removed stays."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        remove(path)
+    else:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def clear(stay: Collection[str]) -> None:
+    """Remove every object of the IPC namespace, of /dev/shm, /dev/mqueue and /tmp, but the paths that stay.
+
+    For the first process of a private world: all there is is its programs'.
+    """
+    libc = ctypes.CDLL(None)
+    for kind, _, _, row in system_v():
+        if kind == QUEUE:
+            libc.msgctl(row["id"], 0, None)
+        elif kind == MEMORY:
+            libc.shmctl(row["id"], 0, None)
+        else:
+            libc.semctl(row["id"], 0, 0)
+    for place in ("/dev/shm", "/dev/mqueue", "/tmp"):
+        with contextlib.suppress(OSError):
+            for name in os.listdir(place):
+                path = f"{place}/{name}"
+                if path not in stay:
+                    remove_one(path)
 
 
 def shortened(entries: list[Entry]) -> tuple[list[Entry], dict[str, int]]:

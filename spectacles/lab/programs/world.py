@@ -37,7 +37,7 @@ from spectacles.lab.programs import first, kernel, leftovers, refusal
 from spectacles.lab.programs.transcript import Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 ANSWER = 15.0  # seconds that the first process gets for an answer
 ENDING = 8.0  # and to end everything and count
@@ -225,7 +225,7 @@ class Program:
         if kind == "terminal":
             self._terminal, self._pidfd = descriptors
             os.set_blocking(self._terminal, False)
-            self.pid = _pid_of(self._pidfd)
+            self.pid = pid_of(self._pidfd)
         elif kind == "listener":
             self.listener = descriptors[0]
         elif kind == "failed":
@@ -334,13 +334,15 @@ class World:
         echo: bool = False,
         size: tuple[int, int] = (24, 80),
         seccomp: bytes = b"",
+        keep: tuple[str, int] | None = None,
     ) -> Program:
         """Start a command on a terminal of its own and return it once it is that program, or has a listener.
 
         command: looked for in the copied folder and on PATH. env: added. cwd: relative to the folder. pid: the one
         that it shall have inside (private worlds only). echo: whether the terminal shows what is typed. size: rows and
         columns. seccomp: a filter, see kernel.install_filter(): then this returns before exec, and `failed` says
-        later whether it came to that. Raises WorldError.
+        later whether it came to that. keep: a descriptor that the program inherits, and the variable of its environment
+        that tells its number. Raises WorldError.
         """
         if pid is not None and not self.private:
             raise WorldError("un PID ne peut être choisi que dans un monde privé")
@@ -357,13 +359,14 @@ class World:
             "size": size,
             "filter": seccomp.hex(),
             "limits": self._resource_limits(),
+            "told": keep[0] if keep is not None else "",
         }
         with self._changed:
             self._programs.append(program)
         os.write(self._wake, b"x")
         try:
             with theirs:
-                answer = self._ask(order, "started", theirs.fileno())
+                answer = self._ask(order, "started", theirs.fileno(), *([keep[1]] if keep is not None else []))
             with self._changed:
                 if not answer["pid"]:
                     raise WorldError(_no_fork(answer["errno"], pid))
@@ -392,6 +395,20 @@ class World:
     def keys(self) -> dict[tuple[str, int], int]:
         """Return the keys of the System V objects in it, by kind (as in leftovers) and number. Raises WorldError."""
         return {(kind, number): key for kind, number, key in self._ask({"do": "keys"}, "keys")["keys"]}
+
+    def remember(self) -> None:
+        """Keep what the folder holds now, as what reset() makes again. Blocks. Raises WorldError."""
+        self._ask({"do": "remember"}, "remembered")
+
+    def reset(self, keep: Collection[Program] = (), *, pid: int = 0) -> bool:
+        """Make the world as it was when remember() was called: kill all but `keep` (not their children), remove what is
+        in the kernel and elsewhere in the world, restore the folder; the next process gets the PID after `pid`.
+
+        Without a private world, only what is known to be its programs' is removed, and PIDs go on. Blocks. Return
+        whether nobody is left. Raises WorldError.
+        """
+        order = {"do": "reset", "keep": [program.inside for program in keep], "pid": pid}
+        return not self._ask(order, "fresh")["left"]
 
     def lend(self, path: str | Path) -> str:
         """Put a copy of a file beside the folder, readable for all, and return where its programs find it.
@@ -475,7 +492,7 @@ class World:
             undo.callback(os.close, place)
             undo.callback(self._kill, process)
             self.folder = Path(f"/proc/{os.getpid()}/fd/{place}") if private else Path(self.inside)
-            self.init = _pid_of(self._pidfd)
+            self.init = pid_of(self._pidfd)
             self._control = ours
             self._reader = threading.Thread(target=self._read, name="monde", daemon=True)
             self._woken, self._wake = os.pipe()
@@ -779,7 +796,7 @@ def _no_fork(number: int, pid: int | None) -> str:
     return f"pas de nouveau processus : {reason(OSError(number, os.strerror(number)))}"
 
 
-def _pid_of(pidfd: int) -> int:
+def pid_of(pidfd: int) -> int:
     """Return the PID, as we see it, of the process that a pidfd stands for; 0 when it is no more."""
     for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines():
         if line.startswith("Pid:"):
