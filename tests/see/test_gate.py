@@ -197,9 +197,10 @@ def test_a_shell(world: World) -> None:
 
 
 def test_the_same_choices_give_the_same_run(inside: World) -> None:
-    """Task by task, event for event, names of objects included. (Fails with held() in the order of arrival.)
+    """Event for event, in one order, names of objects included.
 
-    Not compared: the order between two tasks that run at the same time, a parent and its child after a fork.
+    (Seen to fail: with held() in the order of arrival; with what is held taken in as it comes, not in turns, parent and
+    child come now in one order, now in the other.)
     """
     runs = set()
     for _ in range(5):
@@ -209,7 +210,6 @@ def test_the_same_choices_give_the_same_run(inside: World) -> None:
                 gate.let(held[-1].name)
             stops = (Kind.CALL, Kind.MARK, Kind.ACCESS, Kind.BIRTH, Kind.DEATH)
             seen = [event for event in gate.events() if event.kind in stops]
-            seen.sort(key=lambda event: event.task)
             runs.add("\n".join(f"{event.task} {event.kind} {event.call} {event.object}" for event in seen))
     assert len(runs) == 1, "\n\n".join(runs)
 

@@ -17,17 +17,20 @@ import os
 import select
 import shutil
 import signal
+import socket
+import struct
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectacles.common.errors import SpectaclesError
+from spectacles.common.errors import SpectaclesError, reason
 from spectacles.lab.gate import calls, marks, seccomp
 from spectacles.lab.gate.events import BUSY, HAS, LACKS, WAITS, WAKES, Event, Kind
 from spectacles.lab.gate.policy import Answer, Fail, Free, Go, Hold, Kill, Policy
 from spectacles.lab.programs import kernel
+from spectacles.lab.programs.world import pid_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,13 +39,29 @@ if TYPE_CHECKING:
 
 REST = 10.0  # seconds that all tasks get to come to rest
 LOOKING = 0.002  # seconds between two looks at tasks that make no call
-SPINS = 50  # looks without a pause before the first such pause
+PAUSE = 0.0001  # seconds before the first look at who was let go; so many more before each further one
+NURSERY = "SPECTACLES_NURSERY"  # the variable of marks.c
 KEPT = 300_000  # events kept in memory: some 200 MiB
 BURST = 200  # calls taken in before the policy is asked to look() again
 
 
 class GateError(SpectaclesError):
     """A program cannot be put under the gate, a task cannot be told so, or did not come to rest in time."""
+
+
+def late(timeout: float, busy: Sequence[str]) -> str:
+    """Say who did not come to rest."""
+    return f"pas au repos en {timeout:g} s : " + " ; ".join(busy)
+
+
+@dataclass(frozen=True)
+class Rest:
+    """How a task is at rest."""
+
+    task: str
+    state: str  # "held", "asleep", "dead"
+    call: str = ""
+    object: str = ""
 
 
 @dataclass
@@ -58,6 +77,9 @@ class Task:
     killed: bool = False  # by the gate
     exiting: Event | None = None  # has been let go to exit(2)
     children: int = 0
+    bore: bool = False  # has been let go to have a child, which has perhaps no name yet
+    call_file: int = -1  # its /proc/TID/syscall, kept open
+    rest: Rest | None = None  # how it was at rest when that was last looked at, one at a time
     _notification: seccomp.Notification | None = field(default=None, repr=False)
     _listener: int = field(default=-1, repr=False)
     _pending: tuple[Event, str, tuple[int, ...]] | None = field(
@@ -69,15 +91,20 @@ class Task:
         """Whether it is neither held nor dead: it may be asleep."""
         return self.held is None and not self.dead
 
+    def close(self) -> None:
+        """Close what is kept open of it."""
+        if self.call_file >= 0:
+            os.close(self.call_file)
+            self.call_file = -1
 
-@dataclass(frozen=True)
-class Rest:
-    """How a task is at rest."""
 
-    task: str
-    state: str  # "held", "asleep", "dead"
-    call: str = ""
-    object: str = ""
+@dataclass
+class _Nursery:
+    """A program that was started up to where its own code begins, and has children from there."""
+
+    program: Program
+    control: socket.socket
+    pid: int = 0  # of the child that lives
 
 
 class Gate:
@@ -111,7 +138,9 @@ class Gate:
         self._marks = with_marks
         self._accesses = accesses
         self._preload: str | None = None
-        self._sanitized = False
+        self._sanitized = self._out_of_reach = False  # the program that was inspected last
+        self._nurseries: dict[str, _Nursery] = {}
+        self._threaded: set[int] = set()  # PIDs of processes that have had threads
         self._events: list[Event] = []
         self._deaths = 0
         self._count = 0  # of events, kept or not
@@ -122,26 +151,31 @@ class Gate:
         self._changed = threading.Condition(threading.RLock())
         self._closing = False
         self._failure: BaseException | None = None
+        self._arrived: dict[int, tuple[seccomp.Notification, int]] = {}  # by thread: held, and not yet looked at
+        self._ended: dict[int, int] = {}  # PID -> pidfd of processes that are dead, which is not yet told
+        self._fresh_watches = True  # there is something new to wait for
+        self._turn: Task | None = None
+        self._shaken = False  # somebody may have been killed who is held
 
     def __enter__(self) -> Gate:
         """Open it. Raises GateError where the kernel or the machine cannot."""
         if not kernel.KNOWN:
             raise GateError(f"le portillon ne connaît pas les appels de {os.uname().machine} : x86-64 ou aarch64")
-        self._start = time.monotonic()
-        self._names = calls.Names(self._world.inside, self._world.keys)
-        self._names.unseen += self._world.shared
+        self._unseen = list(self._world.shared)
         self._poll = select.poll()
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poll.register(self._woken, select.POLLIN)
+        self._start = time.monotonic()
         if self._marks:
             library, why = marks.library()
             if library is None:
                 self._note(why)
             else:
                 self._preload = self._world.lend(library)
-                self._names.unseen.append(self._preload)
+                self._unseen.append(self._preload)
                 if self._accesses and os.uname().machine != "x86_64":
                     self._note("les accès à la mémoire partagée ne sont vus que sur x86-64")
+        self._begin()
         self.policy.opened(self)
         self._thread = threading.Thread(target=self._serve, name="portillon", daemon=True)
         if not self.policy.stepwise:
@@ -157,6 +191,10 @@ class Gate:
         os.write(self._wake, b"x")
         if not self.policy.stepwise:
             self._thread.join(REST)
+        for nursery in self._nurseries.values():
+            nursery.control.close()
+        for task in self._by_tid.values():
+            task.close()
         for descriptor in (*self._listeners, *self._watched, self._woken, self._wake):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -181,26 +219,110 @@ class Gate:
             if name in self.tasks:
                 raise GateError(f"{name} : il y a déjà une tâche de ce nom")
         self._inspect(name, command, env or {}, str(options.get("cwd", ".")))
-        extra = dict(env or {})
-        if self._preload is not None:
-            extra["LD_PRELOAD"] = f"{self._preload} {extra.get('LD_PRELOAD', '')}".strip()
-            if self._sanitized:  # which would refuse to start with a library before its own
-                extra["ASAN_OPTIONS"] = f"verify_asan_link_order=0:{extra.get('ASAN_OPTIONS', '')}".rstrip(":")
-            extra["SPECTACLES_MARKS"] = "lra" if self._accesses else "lr"
-        program = self._world.start(command, env=extra, seccomp=self._filter, **options)
+        program = self._world.start(command, env=self._with_library(env or {}), seccomp=self._filter, **options)
         if program.listener is None:
             raise GateError(program.failed or f"{name} : pas de portillon possible ici")
         with self._changed:
             self.programs[name] = program
             self._adopt(name, program.pid, program.pid, name, "")
             self._listeners[program.listener] = name
+            self._fresh_watches = True
             program.listener = None  # ours to close
         os.write(self._wake, b"x")
         return program
 
+    # The same programs many times, in the same world
+
+    def prepare(self, name: str, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> bool:
+        """Start a command up to where its own code begins; spawn() makes copies of it, each on a terminal of its own.
+
+        Return False where that cannot be: no preload library, or a program that it does not reach. Raises GateError,
+        WorldError.
+        """
+        self._inspect(name, command, env or {}, ".")
+        if self._preload is None or self._out_of_reach:
+            return False
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            program = self._world.start(command, env=self._with_library(env or {}), keep=(NURSERY, theirs.fileno()))
+        ours.settimeout(REST)
+        self._nurseries[name] = _Nursery(program, ours)
+        return True
+
+    def spawn(self, name: str) -> int:
+        """Make the task `name`, a copy of what was prepared under that name, and return its terminal, to read and to
+        write, without waiting; the caller closes it. Raises GateError."""
+        nursery = self._nurseries[name]
+        try:
+            nursery.control.send(self._filter)
+            said, descriptors = kernel.receive(nursery.control, 64)
+        except OSError as error:
+            raise GateError(f"{name} : pas de copie ({reason(error)})") from None
+        if said != b"born" or len(descriptors) != 3:
+            raise GateError(f"{name} : pas de copie, un programme qui n'est pas arrivé à son début")
+        pidfd, listener, terminal = descriptors
+        pid = pid_of(pidfd)
+        with self._changed:
+            nursery.pid = pid
+            self._watched[pidfd] = pid
+            self._adopt(name, pid, pid, name, "", watch=False)
+            self._listeners[listener] = name
+        return terminal
+
+    def renew(self) -> dict[str, int]:
+        """Kill all tasks and forget them, to begin anew; what was prepared stays. Return the exit code of each spawned
+        program, or minus the signal that ended it. The world's reset() is the caller's affair. Raises GateError."""
+        codes = {}
+        with self._changed:
+            for task in self._by_tid.values():
+                if not task.dead:
+                    _kill(task.pid)
+            for name, nursery in self._nurseries.items():
+                if nursery.pid:
+                    _kill(nursery.pid)
+                    try:
+                        codes[name] = os.waitstatus_to_exitcode(struct.unpack("i", nursery.control.recv(4))[0])
+                    except (OSError, struct.error):
+                        raise GateError(f"{name} : sa copie ne finit pas") from None
+                    nursery.pid = 0
+            for descriptor in (*self._listeners, *self._watched):
+                with contextlib.suppress(KeyError):
+                    self._poll.unregister(descriptor)
+                os.close(descriptor)
+            for task in self._by_tid.values():
+                task.close()
+            for group in (self.tasks, self.programs, self._by_tid, self._listeners, self._watched, self._arrived):
+                group.clear()
+            self._ended.clear()
+            self._threaded.clear()
+            self._events = []
+            self._count = self._deaths = 0
+            self._turn, self._shaken, self._fresh_watches = None, False, True
+            self._begin()
+        return codes
+
+    @property
+    def prepared(self) -> list[Program]:
+        """The programs that prepare() started, whose copies spawn() makes."""
+        return [nursery.program for nursery in self._nurseries.values()]
+
+    def _begin(self) -> None:
+        self._start = time.monotonic()
+        self._names = calls.Names(self._world.inside, self._world.keys)
+        self._names.unseen += self._unseen
+
+    def _with_library(self, env: Mapping[str, str]) -> dict[str, str]:
+        extra = dict(env)
+        if self._preload is not None:
+            extra["LD_PRELOAD"] = f"{self._preload} {extra.get('LD_PRELOAD', '')}".strip()
+            if self._sanitized:  # which would refuse to start with a library before its own
+                extra["ASAN_OPTIONS"] = f"verify_asan_link_order=0:{extra.get('ASAN_OPTIONS', '')}".rstrip(":")
+            extra["SPECTACLES_MARKS"] = "lra" if self._accesses else "lr"
+        return extra
+
     def _inspect(self, name: str, command: Sequence[str | Path], env: Mapping[str, str], cwd: str) -> None:
         """Refuse what cannot be supervised, say what will not be seen, find out what it takes."""
-        self._sanitized = False
+        self._sanitized = self._out_of_reach = False
         words = str(command[0])
         path = env.get("PATH", "/usr/local/bin:/usr/bin:/bin")
         if "/" in words:
@@ -214,7 +336,8 @@ class Gate:
                 f"{words} : programme 32 bits, dont les appels ont d'autres numéros ; le compiler en 64 bits"
             )
         self._sanitized = marks.links(found, b"libasan.so")
-        if self._preload is not None and marks.linked_statically(found):
+        self._out_of_reach = marks.linked_statically(found) is True
+        if self._preload is not None and self._out_of_reach:
             self._note(f"{words} est lié statiquement : ne sont pas vus {marks.UNSEEN}")
 
     # What happened
@@ -239,7 +362,7 @@ class Gate:
                 if left <= 0:
                     raise GateError(f"{task} : {call} n'est pas venu en {timeout:g} s")
                 if self.policy.stepwise:
-                    self._pump(1)
+                    self._next_turn()
                 else:
                     self._changed.wait(left)
 
@@ -248,25 +371,17 @@ class Gate:
     def settle(self, timeout: float = REST) -> dict[str, Rest]:
         """Block until every task is at rest, and return how. Raises GateError that names who never came to rest."""
         deadline = time.monotonic() + timeout
-        spins = 0
+        if self.policy.stepwise:
+            return self._settle_in_turns(deadline, timeout)
         while True:
-            if self.policy.stepwise:
-                self._pump(0)
             with self._changed:
                 self._raise_failure()
                 rest, busy = self._look_at_all()
                 if not busy and not self._poll_pending():
                     return rest
                 if time.monotonic() > deadline:
-                    raise GateError(f"pas au repos en {timeout:g} s : " + " ; ".join(busy))
-                if not self.policy.stepwise:
-                    self._changed.wait(LOOKING)
-            if self.policy.stepwise:
-                if spins < SPINS:
-                    os.sched_yield()
-                else:
-                    self._pump(1)
-            spins += 1
+                    raise GateError(late(timeout, busy))
+                self._changed.wait(LOOKING)
 
     def at_rest(self) -> bool:
         """Say whether every task is at rest now."""
@@ -322,9 +437,11 @@ class Gate:
             return Rest(task.name, "dead"), ""
         if task.held is not None:
             if task._notification is None or seccomp.valid(task._listener, task._notification.id):
+                if self._shaken and _state(task.tid)[0] == "R":
+                    return None, "meurt"
                 return Rest(task.name, "held", task.held.call, task.held.object), ""
             self._lost(task)
-        state, number = _state(task.tid)
+        state, number = self._glance(task) if self.policy.stepwise else _state(task.tid)
         if state in ("Z", "X", ""):
             if state == "Z" and task.tid == task.pid and not task.killed and not _all_dead(task.pid):
                 return Rest(task.name, "dead"), ""  # the first thread ended, others live on
@@ -346,6 +463,101 @@ class Gate:
         if state == "D" and said == "fork":  # vfork: until the child has become something else
             return Rest(task.name, "asleep", said), ""
         return None, f"état {state}, " + (f"dans {said}" if said else f"appel {number}" if number >= 0 else "calcule")
+
+    # One at a time. Who was let go has his turn until he is at rest, then whoever that has woken, in the order of
+    # birth; who is held meanwhile waits for his. So the same choices make the same stream, whatever the scheduler did.
+
+    def _settle_in_turns(self, deadline: float, timeout: float) -> dict[str, Rest]:
+        pause = 0.0
+        while busy := self._next_turn(pause):
+            if self._turn is None:
+                pause = 0.0
+            elif pause and time.monotonic() > deadline:
+                raise GateError(late(timeout, [busy]))
+            else:
+                pause = min(pause + PAUSE, LOOKING)
+        return {name: task.rest for name, task in self.tasks.items() if task.rest is not None}
+
+    def _next_turn(self, pause: float = LOOKING) -> str:
+        """Take in what there is; let whose turn it is go on. Return who is not at rest, and what he does, "" for nobody.
+
+        Waits for at most `pause` seconds, while he calculates.
+        """
+        self._gather(pause)
+        if self._turn is not None:
+            busy = self._move(self._turn)
+            if busy:
+                return busy
+            self._turn = None
+        for task in list(self.tasks.values()):
+            if task.dead:
+                continue
+            if busy := self._move(task):
+                self._turn = task if task.running else None
+                return busy
+        if self._arrived:  # of nobody known yet
+            for task in list(self.tasks.values()):
+                self._name_children(task)
+            for tid, (_, listener) in list(self._arrived.items()):
+                if tid not in self._by_tid or self._by_tid[tid].dead:
+                    self._meet(tid, self._listeners[listener])
+            return "un enfant vient de naître"
+        self._shaken = False
+        if self._names.has_connections:
+            for task in self.tasks.values():
+                if not task.dead:
+                    return "des octets en route sur une connexion" if _in_flight(task.tid) else ""
+        return ""
+
+    def _move(self, task: Task) -> str:
+        """Take in what a task was held at. Return "" if it is at rest, else what it does."""
+        if task.held is not None and not self._shaken and task.pid not in self._threaded:
+            return ""
+        arrived = self._arrived.pop(task.tid, None)
+        if arrived is None:
+            if task.pid in self._ended:
+                self._process_died(self._ended.pop(task.pid))
+                # Not he whose turn it is: whom that wakes may already have been looked at.
+                return "" if task is self._turn else f"{task.name} vient de mourir"
+            found, why = self._look(task)
+            if found is None:
+                return f"{task.name} ({why})"
+            if found.state == "asleep":
+                self._gather(0)  # in this order: what is about to be held looks like sleep
+                arrived = self._arrived.pop(task.tid, None)
+            if arrived is None:
+                task.rest = found
+                return f"{task.name} vient de mourir" if found.state == "dead" and task is not self._turn else ""
+        self._handle(task, *arrived)
+        if task.held is None:
+            return f"{task.name} (calcule)"
+        task.rest = Rest(task.name, "held", task.held.call, task.held.object)
+        return ""
+
+    def _gather(self, pause: float) -> None:
+        """Take in all that is held, for its turn, and deaths; wait for it for at most `pause` seconds."""
+        if self._fresh_watches:
+            self._fresh_watches = False
+            self._register()
+        if pause:
+            select.select([*self._listeners, *self._watched], [], [], pause)
+        ready = self._poll.poll(0)
+        if ready:
+            self._take_all(ready, set(self._listeners))
+
+    def _glance(self, task: Task) -> tuple[str, int]:
+        """Return what _state() does; one short read where the task runs, or sleeps in a call that it cannot be in
+        without waiting for somebody."""
+        try:
+            if task.call_file < 0:
+                task.call_file = os.open(f"/proc/{task.tid}/syscall", os.O_RDONLY | os.O_CLOEXEC)
+            word = os.pread(task.call_file, 32, 0).split(None, 1)[0]
+        except (OSError, IndexError):
+            return _state(task.tid)
+        if word == b"running":
+            return "R", -1
+        number = int(word)
+        return ("S", number) if number in calls.WAITING else _state(task.tid)
 
     # Decisions
 
@@ -375,11 +587,8 @@ class Gate:
             self._record(
                 task, Kind.DECISION, "kill", of=task.held.seq if task.held else 0, arguments={"signal": number}
             )
-            if number == signal.SIGKILL:
-                for other in self._by_tid.values():
-                    if other.pid == task.pid:  # whoever lets all go after this must not let its held call happen
-                        other.killed = True
-                        other.held = other._notification = None
+            task.killed = task.killed or number == signal.SIGKILL
+            self._shaken = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(task.pid, number)
             self._changed.notify_all()
@@ -395,6 +604,7 @@ class Gate:
             if task.held is None:
                 raise GateError(f"{name} n'est pas retenu")
             self._record(task, Kind.DECISION, what, task.held.object, of=task.held.seq, **_valued(what, value))
+            self._turn = self._turn or task
             self._release(task, what, value)
             self._changed.notify_all()
 
@@ -415,6 +625,8 @@ class Gate:
         task.held = task._notification = None
         if what == "let":
             task._pending = (event, _real(notification), notification.args) if event.kind != Kind.ACCESS else None
+            task.bore = task.bore or event.call in ("fork", "thread")
+            self._shaken = self._shaken or event.call in ("exit", "kill")
             if event.call == "exit":
                 task.exiting = event
                 for other in self._by_tid.values():  # threads that exit_group takes along
@@ -481,16 +693,27 @@ class Gate:
                     del self._listeners[number]
                     os.close(number)
             elif number in self._watched:
-                self._process_died(number)
+                if self.policy.stepwise:
+                    self._ended[self._watched[number]] = number
+                    self._poll.unregister(number)
+                else:
+                    self._process_died(number)
 
     def _take(self, listener: int) -> None:
         """Take in one held call."""
         notification = seccomp.receive(listener)
         if notification is None:
             return
+        if self.policy.stepwise:  # until its turn comes
+            self._arrived[notification.tid] = (notification, listener)
+            return
         task = self._by_tid.get(notification.tid)
         if task is None or task.dead:
             task = self._meet(notification.tid, self._listeners[listener])
+        self._handle(task, notification, listener)
+
+    def _handle(self, task: Task, notification: seccomp.Notification, listener: int) -> None:
+        """Make an event of a held call, and do what the policy decides."""
         task._notification, task._listener = notification, listener
         if notification.foreign:
             self._refuse(task)
@@ -506,7 +729,9 @@ class Gate:
             task._notification = None
             return
         task.held = event
-        self._name_children(task)
+        if task.bore or not self.policy.stepwise:
+            task.bore = False
+            self._name_children(task)
         self._apply(task, event)
 
     def _apply(self, task: Task, event: Event) -> None:
@@ -591,16 +816,19 @@ class Gate:
 
     # Births and deaths
 
-    def _adopt(self, name: str, tid: int, pid: int, program: str, parent: str) -> Task:
+    def _adopt(self, name: str, tid: int, pid: int, program: str, parent: str, *, watch: bool = True) -> Task:
         self._names.forget_places(tid)
         task = Task(name, tid, pid, program)
         self.tasks[name] = task
         self._by_tid[tid] = task
         arguments = {"parent": parent, "thread": tid != pid, "inside": _ids(tid)[2]}
         self._record(task, Kind.BIRTH, "birth", arguments=arguments)
-        if tid == pid:
+        if tid != pid:
+            self._threaded.add(pid)
+        elif watch:
             with contextlib.suppress(OSError):
                 self._watched[os.pidfd_open(pid)] = pid
+        self._fresh_watches = True
         return task
 
     def _meet(self, tid: int, program: str) -> Task:
@@ -649,6 +877,7 @@ class Gate:
     def _died(self, task: Task) -> None:
         task.held = task._notification = None
         task.dead = True
+        task.close()
         self._deaths += 1
         # A process is seen dead a moment before its parent is woken. Both happen under one lock of the kernel, which
         # a signal to a group must take too: once this returns, the parent runs.
