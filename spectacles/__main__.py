@@ -21,6 +21,7 @@ COMMANDS = {  # in the order in which people come to use them
     "table": ("spectacles.admin.table", "montre ou change spectacles.dat : show, reset, set, import"),
     "clean": ("spectacles.admin.clean", "retire ce que des serveurs morts ont laissé"),
     "compare": ("spectacles.lab.compare", "mesure les questions côte à côte, puis les compare"),
+    "explore": ("spectacles.lab.explore", "essaie tous les entrelacements d'un scénario, montre celui qui échoue"),
     "watch": ("spectacles.lab.watch", "montre en direct qui attend quoi, et ce que contient chaque objet"),
     "trace": ("spectacles.lab.trace", "enregistre un échange et le dessine : qui a envoyé quoi à qui"),
     "break": ("spectacles.lab.hazards", "joue les périls connus, cassés puis sains, sous le même ordre imposé"),

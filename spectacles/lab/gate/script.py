@@ -99,8 +99,8 @@ def parse(text: str) -> list[Step]:
     """Return the steps of a script. Raises UsageError, which names the line."""
     steps: list[Step] = []
     for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.partition("#")[0].strip() if not re.search(r"\(.*#.*\)", raw) else raw.strip()
-        if not line or line.startswith("#"):
+        line = _without_comment(raw).strip()
+        if not line:
             continue
         for verb, pattern in _STEPS:
             found = pattern.fullmatch(line)
@@ -110,6 +110,16 @@ def parse(text: str) -> list[Step]:
         else:
             raise UsageError(f"ligne {number} : « {line} » n'est pas un pas ; par exemple « hold A before msgsnd »")
     return steps
+
+
+def _without_comment(text: str) -> str:
+    """Return a line up to the first # that is not in brackets: there it is part of a name."""
+    depth = 0
+    for place, letter in enumerate(text):
+        depth = max(depth + (letter == "(") - (letter == ")"), 0)
+        if letter == "#" and not depth:
+            return text[:place]
+    return text
 
 
 def _step(number: int, line: str, verb: str, found: dict[str, str | None], before: list[Step]) -> Step:

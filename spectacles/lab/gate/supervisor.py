@@ -479,7 +479,7 @@ class Gate:
         return {name: task.rest for name, task in self.tasks.items() if task.rest is not None}
 
     def _next_turn(self, pause: float = LOOKING) -> str:
-        """Take in what there is; let whose turn it is go on. Return who is not at rest, and what he does, "" for nobody.
+        """Take in what there is; let whose turn it is go on. Return who is not at rest and what he does, "" for nobody.
 
         Waits for at most `pause` seconds, while he calculates.
         """
@@ -877,6 +877,7 @@ class Gate:
     def _died(self, task: Task) -> None:
         task.held = task._notification = None
         task.dead = True
+        task.rest = Rest(task.name, "dead")
         task.close()
         self._deaths += 1
         # A process is seen dead a moment before its parent is woken. Both happen under one lock of the kernel, which

@@ -422,7 +422,7 @@ class Keeper:
         say(self._control, {"is": "remembered"})
 
     def _do_reset(self, order: dict[str, Any], _: list[int]) -> None:
-        """Make the world as it was: nobody in it but who is in `keep`, nothing in the kernel, the folder as remembered."""
+        """Make the world as it was: nobody in it but `keep`, nothing in the kernel, the folder as remembered."""
         deadline = time.monotonic() + STOPPING
         while time.monotonic() < deadline:
             left = [pid for pid in self._processes() if pid not in order["keep"]]
@@ -433,7 +433,7 @@ class Keeper:
             self._reap()
             time.sleep(0.0002)
         if self._setup["private"]:
-            leftovers.clear(self._stay)
+            leftovers.clear(self._stay | self._lent)
             with contextlib.suppress(OSError), open("/proc/sys/kernel/ns_last_pid", "w") as last:
                 last.write(str(order["pid"]))
         else:

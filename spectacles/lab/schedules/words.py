@@ -1,0 +1,274 @@
+"""A run as one reads it: who moved, up to where, and why that was a preemption; and as a script that plays it again."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectacles.lab.gate.events import BUSY, HAS, LACKS, RELEASES, WAITS, WAKES, WANTS, Event, Kind
+
+if TYPE_CHECKING:
+    from spectacles.lab.schedules.stage import Run
+
+ASKED = (Kind.CALL, Kind.MARK, Kind.ACCESS)
+_VERBS = {
+    "reads": "lit",
+    "writes": "change",
+    WANTS: "demande",
+    BUSY: "attend",
+    RELEASES: "rend",
+    HAS: "obtient",
+    LACKS: "n'obtient pas",
+    WAITS: "se met en attente de",
+    WAKES: "réveille qui attend",
+    "read": "lit",
+    "write": "écrit dans",
+    "open": "ouvre",
+    "unlink": "retire",
+    "rename": "renomme",
+    "mkfifo": "crée",
+    "ftruncate": "coupe",
+    "fsync": "met à l'abri",
+    "flock": "verrouille",
+    "fcntl": "verrouille",
+    "pipe": "crée un tube",
+    "poll": "attend de quoi lire",
+    "msgget": "ouvre",
+    "msgsnd": "envoie dans",
+    "msgrcv": "prend dans",
+    "msgctl": "règle",
+    "semget": "ouvre",
+    "semop": "opère sur",
+    "semctl": "règle",
+    "shmget": "ouvre",
+    "shmat": "attache",
+    "shmdt": "détache",
+    "shmctl": "règle",
+    "mq_open": "ouvre",
+    "mq_send": "envoie dans",
+    "mq_receive": "prend dans",
+    "mq_unlink": "retire",
+    "socket": "crée une socket",
+    "bind": "attache",
+    "listen": "écoute sur",
+    "connect": "se connecte à",
+    "accept": "accepte sur",
+    "shutdown": "ferme",
+    "send": "envoie sur",
+    "recv": "reçoit de",
+    "kill": "envoie un signal",
+    "fork": "crée un processus",
+    "thread": "crée un fil",
+    "exec": "devient",
+    "wait": "attend un fils",
+    "exit": "finit",
+    "sleep": "dort",
+    "pause": "attend un signal",
+}
+_OBJECTS = (
+    (r"^private memory #(\d+)", r"mémoire partagée \1"),
+    (r"^shared memory #(\d+)", r"mémoire partagée \1"),
+    (r"^memory ", "mémoire partagée "),
+    (r"^private queue #(\d+)", r"file \1"),
+    (r"^queue 0x0*", "file 0x"),
+    (r"^private queue", "file"),
+    (r"^semaphores ", "sémaphores "),
+    (r"^semaphore ", "sémaphore "),
+    (r"^new semaphore", "un sémaphore"),
+    (r"^lock ", "verrou "),
+    (r"^condition ", "condition "),
+    (r"^pipe #", "tube "),
+    (r"^POSIX queue ", "file POSIX "),
+    (r"^connection ", "connexion "),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that a task did."""
+
+    text: str  # "lit mémoire partagée 1, octet 4"
+    place: str = ""  # "booth.c:24"
+    source: str = ""  # what stands there
+    seq: int = 0
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one task did while no other moved."""
+
+    task: str
+    lines: tuple[Line, ...]
+    preempted: str = ""  # who was kept from going on for it, "" if nobody was
+    before: str = ""  # and what he was about to do
+    killed: bool = False  # it does not move: it is killed here
+
+
+class Sources:
+    """Places in programs, as addr2line(1) knows them: "booth+0x12fc" -> "booth.c:24" and its text."""
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = Path(folder) if folder is not None else None
+        self._found: dict[str, tuple[str, str]] = {}
+        self._tool = shutil.which("addr2line")
+
+    def of(self, at: str) -> tuple[str, str]:
+        """Return the file and line of a place, and the text there; "" where nobody knows."""
+        if at not in self._found:
+            self._found[at] = self._look(at)
+        return self._found[at]
+
+    def _look(self, at: str) -> tuple[str, str]:
+        program, _, offset = at.partition("+")
+        if self._tool is None or self._folder is None or not offset:
+            return "", ""
+        binary = next((path for path in sorted(self._folder.rglob(program)) if path.is_file()), None)
+        if binary is None:
+            return "", ""
+        command = [self._tool, "-e", str(binary), offset]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10, check=False)
+        found = re.match(r"(.+):(\d+)", done.stdout)
+        if found is None or found[1] == "??":
+            return "", ""
+        text = ""
+        for source in (Path(found[1]), self._folder / Path(found[1]).name):
+            if source.is_file():
+                lines = source.read_text(errors="replace").splitlines()
+                text = lines[int(found[2]) - 1].strip() if int(found[2]) <= len(lines) else ""
+                break
+        return f"{Path(found[1]).name}:{found[2]}", text
+
+
+def object_words(name: str) -> str:
+    """Return the name of an object in French."""
+    for pattern, said in _OBJECTS:
+        name, count = re.subn(pattern, said, name, count=1)
+        if count:
+            break
+    return name
+
+
+def event_words(event: Event) -> str:
+    """Say what an event is, without its task."""
+    text = _VERBS.get(event.call, event.call)
+    if event.object and event.call not in ("exit",):
+        text += f" {object_words(event.object)}"
+    said = event.arguments
+    if event.kind == Kind.ACCESS:
+        text += f", octet {said['offset']}"
+    if event.call == "open" and said.get("flags"):
+        text += f" ({said['flags']})"
+    if event.call in ("msgsnd", "msgrcv") and said.get("type") is not None:
+        text += f", type {said['type']}"
+    if event.call in ("flock", "fcntl", "msgctl", "semctl", "shmctl"):
+        text += f" ({said.get('how') or said.get('command')})"
+    if event.call == "exit":
+        text += f" (code {said['code']})"
+    if event.call == "kill":
+        text += f" {said['signal']} au processus {said['pid']}"
+    return text
+
+
+def segments(run: Run, sources: Sources) -> list[Segment]:
+    """Return the run from its first choice on, cut where another task moves."""
+    doing = _doing(run)
+    found: list[Segment] = []
+    for index, step in enumerate(run.steps):
+        verb, _, task = step.choice.rpartition(" ")
+        lines = tuple(_line(event, sources) for event in doing.get(index, ()))
+        last = next((one for one in step.ready if one.task == step.last and not one.yields), None)
+        if found and found[-1].task == task and not verb and not found[-1].killed:
+            found[-1] = Segment(task, found[-1].lines + lines, found[-1].preempted, found[-1].before)
+            continue
+        preempted = last.task if last is not None and last.task != task and not verb else ""
+        before = ""
+        if preempted:
+            pending = _pending(run, index, preempted)
+            before = event_words(pending) if pending is not None else ""
+        found.append(Segment(task, lines, preempted, before, verb == "kill"))
+    return found
+
+
+def _line(event: Event, sources: Sources) -> Line:
+    place, text = sources.of(str(event.arguments["at"])) if event.arguments.get("at") else ("", "")
+    return Line(event_words(event), place, text, event.seq)
+
+
+def _doing(run: Run) -> dict[int, list[Event]]:
+    """Return what the task of each step did in it, by the step's number: the call it was held at, and those that
+    followed and were let happen at once."""
+    events = {event.seq: event for event in run.events}
+    decisions = [event for event in run.events if event.kind == Kind.DECISION and event.seq > run.first]
+    decided = {decision.of for decision in decisions}
+    found: dict[int, list[Event]] = {}
+    index, task = -1, ""
+    for event in run.events:
+        if event.seq <= run.first:
+            continue
+        if event.kind == Kind.DECISION:
+            index, task = index + 1, event.task
+            if event.of in events and event.call != "kill":
+                found.setdefault(index, []).append(events[event.of])
+        elif event.kind in ASKED and event.task == task and event.seq not in decided:
+            found.setdefault(index, []).append(event)
+    return found
+
+
+def _pending(run: Run, index: int, task: str) -> Event | None:
+    """Return what a task was held at before the step of that number."""
+    count = -1
+    last = None
+    for event in run.events:
+        if event.kind == Kind.DECISION and event.seq > run.first:
+            count += 1
+            if count == index:
+                return last
+        if event.task == task and event.kind in ASKED:
+            last = event
+    return last
+
+
+def script(run: Run, title: str, why: str, sources: Sources) -> str:
+    """Return the script that plays a run again, matched by name: for each segment, up to where its task goes."""
+    lines = [f"# {title}", *(f"# {line}" for line in why.splitlines()), ""]
+    doing = _doing(run)
+    parts: list[tuple[str, list[Event]]] = []
+    for index, step in enumerate(run.steps):
+        verb, _, task = step.choice.rpartition(" ")
+        if verb == "kill":
+            parts.append((step.choice, []))
+        elif parts and parts[-1][0] == task:
+            parts[-1][1].extend(doing.get(index, ()))
+        else:
+            parts.append((task, list(doing.get(index, ()))))
+    for name, events in parts:
+        if not events:
+            if name.startswith("kill "):
+                lines.append(name)
+            continue
+        last = events[-1]
+        named = last.object if run.steady(last.object) == last.object else last.object.split()[0]
+        what = last.call + (f"({', '.join((named, *_flags(last)))})" if last.object else "")
+        count = sum(1 for event in events if _matches(event, last, named))
+        place = sources.of(str(last.arguments["at"]))[0] if last.arguments.get("at") else ""
+        comment = f"{event_words(last)}" + (f", {place}" if place else "")
+        lines += [f"{name}: {what}"] * (count - 1)
+        lines.append(f"{f'{name}: {what}':<50} # {comment}")
+    return "\n".join([*lines, "let all go", ""])
+
+
+def _flags(event: Event) -> list[str]:
+    """Return what tells one open(2) from another."""
+    said = str(event.arguments.get("flags", "")).split() if event.call == "open" else []
+    return [flag for flag in said if flag in ("O_TRUNC", "O_CREAT")]
+
+
+def _matches(event: Event, last: Event, named: str) -> bool:
+    """Say whether the line of a script for `last` fits `event`."""
+    if event.call != last.call or not (event.object == last.object or event.object.split()[:1] == [named]):
+        return False
+    return all(flag in str(event.arguments.get("flags", "")) for flag in _flags(last))
