@@ -367,10 +367,17 @@ def _port(text: str) -> int:
     return int(text.rpartition(":")[2], 16)
 
 
+_BEGINNING = ("02", "03")  # SYN_SENT, SYN_RECV: the kernel of this host answers by itself
+_ENDING = ("04", "09", "0B")  # FIN_WAIT1, LAST_ACK, CLOSING: one sequence number, of the end itself, not acknowledged
+
+
 def in_flight(table: str) -> bool:
     """Say whether a table of /proc/net/tcp has bytes that were sent on one end of a connection of this host and that
     have neither been taken in nor acknowledged by the other: under load the kernel may deliver them a moment later."""
     rows = [line.split() for line in table.splitlines()[1:]]
+    for row in rows:  # its beginning, and its end
+        if len(row) > 4 and (row[3] in _BEGINNING or (row[3] in _ENDING and int(row[4].partition(":")[0], 16) == 1)):
+            return True
     established = {(row[1], row[2]): row[4].partition(":") for row in rows if len(row) > 4 and row[3] == "01"}
     for (local, remote), (sent, _, _) in established.items():
         peer = established.get((remote, local))

@@ -156,6 +156,7 @@ class Gate:
         self._fresh_watches = True  # there is something new to wait for
         self._turn: Task | None = None
         self._shaken = False  # somebody may have been killed who is held
+        self._sent = False  # something may be on its way on a connection
 
     def __enter__(self) -> Gate:
         """Open it. Raises GateError where the kernel or the machine cannot."""
@@ -503,10 +504,13 @@ class Gate:
                     self._meet(tid, self._listeners[listener])
             return "un enfant vient de naître"
         self._shaken = False
-        if self._names.has_connections:
+        if self._sent and self._names.has_connections:
             for task in self.tasks.values():
                 if not task.dead:
-                    return "des octets en route sur une connexion" if _in_flight(task.tid) else ""
+                    if _in_flight(task.tid):
+                        return "des octets en route sur une connexion"
+                    break
+        self._sent = False
         return ""
 
     def _move(self, task: Task) -> str:
@@ -627,6 +631,7 @@ class Gate:
             task._pending = (event, _real(notification), notification.args) if event.kind != Kind.ACCESS else None
             task.bore = task.bore or event.call in ("fork", "thread")
             self._shaken = self._shaken or event.call in ("exit", "kill")
+            self._sent = self._sent or event.call == "exit" or event.object.startswith(("connection ", "socket "))
             if event.call == "exit":
                 task.exiting = event
                 for other in self._by_tid.values():  # threads that exit_group takes along

@@ -337,7 +337,8 @@ class Stage:
         found = next((one for one in ready if one.task == task), None)
         if found is None or (expected and found.label != expected):
             there = ", ".join(f"{one.task}: {one.label}" for one in ready)
-            raise Diverged(f"« {choice} » ne va pas ici : {there}")
+            wanted = f"{task}: {expected}" if expected else choice
+            raise Diverged(f"les mêmes choix ont mené ailleurs : pas de « {wanted} » ici, mais {there}")
 
     def _do(self, choice: str) -> str:
         verb, _, name = choice.rpartition(" ")
