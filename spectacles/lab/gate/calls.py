@@ -111,6 +111,7 @@ _MARKS = {
     9: events.WAKES,
     10: "result",
     11: "names",
+    12: events.BEGINS,
 }
 
 

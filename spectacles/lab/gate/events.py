@@ -44,7 +44,8 @@ LACKS = "lacks"  # has not got it: a try in vain, or a time limit; result: the e
 RELEASES = "releases"  # sem_post, pthread_mutex_unlock
 WAITS = "waits"  # pthread_cond_wait: releases the lock in `lock`, and sleeps
 WAKES = "wakes"  # pthread_cond_signal, pthread_cond_broadcast
-MARKS = (WANTS, BUSY, HAS, LACKS, RELEASES, WAITS, WAKES)
+BEGINS = "begins"  # a thread is about to run its function; without an object. Only where Gate was asked for threads
+MARKS = (WANTS, BUSY, HAS, LACKS, RELEASES, WAITS, WAKES, BEGINS)
 
 
 @dataclass(frozen=True)

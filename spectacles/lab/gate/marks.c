@@ -1,13 +1,18 @@
 /* What no system call shows: locks that nobody contends, accesses to shared memory, results of calls.
 
    A preload library. It reports each by a harmless system call that the gate's filter knows by its first argument,
-   getppid(TAG, kind, a, b, c): so that one gate sees, and may hold, everything. `c` is where in the program it was asked
-   for, 0 where that is an interpreter. $SPECTACLES_MARKS says which: "l" locks, "r" results, "a" accesses (x86-64 only). Without it, and outside the gate, nothing is changed.
+   getppid(TAG, kind, a, b, c): so that one gate sees, and may hold, everything. $SPECTACLES_MARKS says which: "l" locks,
+   "r" results, "a" accesses (x86-64 only), "t" threads: their beginnings, and with "a" what changes the program's own
+   variables once there are threads. Without it, and outside the gate, nothing is changed.
 
    Accesses: the pages of shared memory are made inaccessible. Each access raises SIGSEGV, whose handler reports it, opens
    the pages and sets the trap flag; after that one instruction SIGTRAP closes them again. The kernel's own accesses do
    not trap, they fail: the calls that may be given such memory open it around themselves. While they do, the other
-   threads of the process, if there are any, are not seen. */
+   threads of the process, if there are any, are not seen.
+
+   Variables of a program with threads are made read-only, so that the kernel goes on reading from them. Only changes are
+   seen, and only those that the program's own instructions make: what the C library changes for it, its locks among
+   that, is let pass one instruction at a time. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -15,6 +20,7 @@
 #include <link.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -29,11 +35,13 @@
 #include <sys/mman.h>
 #include <sys/msg.h>
 #include <sys/prctl.h>
+#include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
@@ -41,9 +49,9 @@
 #include <unistd.h>
 
 #define TAG 0x5eedUL
-enum { READS = 1, WRITES, WANTS, BUSY, HAS, LACKS, RELEASES, WAITS, WAKES, RESULT, NAMES }; /* as in calls.py */
+enum { READS = 1, WRITES, WANTS, BUSY, HAS, LACKS, RELEASES, WAITS, WAKES, RESULT, NAMES, BEGINS }; /* as in calls.py */
 
-static int gated, locks, results, accesses;
+static int gated, locks, results, accesses, threads;
 static void nurse(int control);
 static dev_t device; /* of the folder that the program was started in */
 static uintptr_t interpreter_start, interpreter_end; /* of CPython: its own locks are not the program's */
@@ -82,6 +90,7 @@ __attribute__((constructor)) static void begin(void) {
         dl_iterate_phdr(find_interpreter, python);
     results = strchr(asked, 'r') != NULL;
     locks = strchr(asked, 'l') != NULL;
+    threads = strchr(asked, 't') != NULL;
 #ifdef __x86_64__
     accesses = strchr(asked, 'a') != NULL;
 #endif
@@ -174,22 +183,25 @@ static void nurse(int control) {
 /* Shared memory */
 
 #define SEGMENTS 32
-static struct { char *start; size_t size; } segments[SEGMENTS];
+static struct { char *start; size_t size; int is_plain; } segments[SEGMENTS];
 static int open_depth;
 
-static int is_shared(const void *address) {
+static int segment_of(const void *address) {
     for (int i = 0; i < SEGMENTS; i++)
         if (segments[i].size && (char *)address >= segments[i].start &&
             (char *)address < segments[i].start + segments[i].size)
-            return 1;
-    return 0;
+            return i;
+    return -1;
 }
+
+static int is_shared(const void *address) { return segment_of(address) >= 0; }
 
 static void protect(int how) {
     int kept = errno;
     for (int i = 0; i < SEGMENTS; i++)
         if (segments[i].size)
-            syscall(SYS_mprotect, segments[i].start, segments[i].size, how);
+            syscall(SYS_mprotect, segments[i].start, segments[i].size,
+                    how == PROT_NONE && segments[i].is_plain ? PROT_READ : how);
     errno = kept;
 }
 
@@ -201,12 +213,19 @@ static int open_pages(const void *address) {
     return 1;
 }
 
+/* For a lock: nothing where the kernel only reads it, so that others are seen while somebody waits. */
+static int open_for(const void *lock) {
+    int segment = accesses && lock ? segment_of(lock) : -1;
+    return segment >= 0 && !segments[segment].is_plain ? open_pages(lock) : 0;
+}
+
 static void close_pages(int opened) {
     if (opened && --open_depth == 0)
         protect(PROT_NONE);
 }
 
 #ifdef __x86_64__
+static uintptr_t text_start, text_end; /* the program's own instructions */
 static struct sigaction old_segv;
 
 static void touched(int number, siginfo_t *info, void *context) {
@@ -216,8 +235,9 @@ static void touched(int number, siginfo_t *info, void *context) {
         sigaction(number, &old_segv, NULL);
         return;
     }
-    mark(user->uc_mcontext.gregs[REG_ERR] & 2 ? WRITES : READS, (uintptr_t)info->si_addr,
-         (uintptr_t)user->uc_mcontext.gregs[REG_RIP], 0);
+    uintptr_t at = (uintptr_t)user->uc_mcontext.gregs[REG_RIP];
+    if (!segments[segment_of(info->si_addr)].is_plain || (at >= text_start && at < text_end))
+        mark(user->uc_mcontext.gregs[REG_ERR] & 2 ? WRITES : READS, (uintptr_t)info->si_addr, at, 0);
     protect(PROT_READ | PROT_WRITE);
     user->uc_mcontext.gregs[REG_EFL] |= 0x100;
     errno = kept;
@@ -231,7 +251,7 @@ static void passed(int number, siginfo_t *info, void *context) {
 }
 #endif
 
-static void guard(void *start, size_t size) {
+static void guard(void *start, size_t size, int is_plain) {
 #ifdef __x86_64__
     static int installed;
     struct sigaction action = {.sa_sigaction = touched, .sa_flags = SA_SIGINFO};
@@ -241,6 +261,7 @@ static void guard(void *start, size_t size) {
         if (!segments[i].size) {
             segments[i].start = start;
             segments[i].size = (size + 4095) & ~4095UL;
+            segments[i].is_plain = is_plain;
             break;
         }
     if (!installed) {
@@ -251,8 +272,39 @@ static void guard(void *start, size_t size) {
     }
     protect(PROT_NONE);
 #else
-    (void)start, (void)size;
+    (void)start, (void)size, (void)is_plain;
 #endif
+}
+
+/* The variables of the program itself: what it may write to, but for what the linker made read-only. */
+static int find_variables(struct dl_phdr_info *info, size_t size, void *unused) {
+#ifdef __x86_64__
+    uintptr_t start = 0, end = 0, fixed = 0;
+    (void)size, (void)unused;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        uintptr_t at = info->dlpi_addr + part->p_vaddr;
+        if (part->p_type == PT_LOAD && (part->p_flags & PF_X))
+            text_start = at, text_end = at + part->p_memsz;
+        if (part->p_type == PT_LOAD && (part->p_flags & PF_W))
+            start = at, end = at + part->p_memsz;
+        if (part->p_type == PT_GNU_RELRO)
+            fixed = at + part->p_memsz;
+    }
+    start = ((fixed > start && fixed <= end ? fixed : start) + 4095) & ~4095UL;
+    if (end > start)
+        guard((void *)start, end - start, 1);
+#else
+    (void)info, (void)size, (void)unused;
+#endif
+    return 1; /* the first is the program */
+}
+
+static void guard_variables(void) {
+    static int done;
+    if (!done && threads && accesses && !interpreter_start)
+        dl_iterate_phdr(find_variables, NULL);
+    done = 1;
 }
 
 static void forget(const void *start) {
@@ -267,7 +319,7 @@ void *mmap(void *at, size_t size, int how, int flags, int fd, off_t offset) {
     REAL(void *, mmap, void *, size_t, int, int, int, off_t);
     void *got = real(at, size, how, flags, fd, offset);
     if ((flags & MAP_SHARED) && (how & PROT_WRITE))
-        guard(got, size);
+        guard(got, size, 0);
     return got;
 }
 
@@ -295,7 +347,7 @@ void *shmat(int id, const void *at, int flags) {
     void *got = real(id, at, flags);
     REPORT(got == (void *)-1 ? -1 : 0);
     if (got != (void *)-1 && accesses && !(flags & SHM_RDONLY) && shmctl(id, IPC_STAT, &status) == 0)
-        guard(got, status.shm_segsz);
+        guard(got, status.shm_segsz, 0);
     return got;
 }
 
@@ -334,6 +386,43 @@ int shmdt(const void *start) {
         return got; \
     }
 
+/* What the kernel writes into for a program, and no wrapper below needs for another reason. */
+#define INTO(memory, type, name, parameters, arguments, ...) \
+    type name parameters { \
+        REAL(type, name, __VA_ARGS__); \
+        int opened = open_pages(memory); \
+        type got = real arguments; \
+        int kept = errno; \
+        close_pages(opened); \
+        errno = kept; \
+        return got; \
+    }
+INTO(fds, int, pipe, (int *fds), (fds), int *)
+INTO(fds, int, pipe2, (int *fds, int flags), (fds, flags), int *, int)
+INTO(fds, int, poll, (struct pollfd *fds, nfds_t count, int limit), (fds, count, limit), struct pollfd *, nfds_t, int)
+INTO(in ? in : out ? out : odd, int, select,
+     (int count, fd_set *in, fd_set *out, fd_set *odd, struct timeval *limit), (count, in, out, odd, limit), int, fd_set *,
+     fd_set *, fd_set *, struct timeval *)
+INTO(found, int, stat, (const char *path, struct stat *found), (path, found), const char *, struct stat *)
+INTO(found, int, lstat, (const char *path, struct stat *found), (path, found), const char *, struct stat *)
+INTO(found, int, fstat, (int fd, struct stat *found), (fd, found), int, struct stat *)
+INTO(found, int, getsockname, (int fd, struct sockaddr *found, socklen_t *size), (fd, found, size), int,
+     struct sockaddr *, socklen_t *)
+INTO(found, int, getpeername, (int fd, struct sockaddr *found, socklen_t *size), (fd, found, size), int,
+     struct sockaddr *, socklen_t *)
+INTO(found, int, getsockopt, (int fd, int level, int name, void *found, socklen_t *size), (fd, level, name, found, size),
+     int, int, int, void *, socklen_t *)
+INTO(old, int, sigprocmask, (int how, const sigset_t *set, sigset_t *old), (how, set, old), int, const sigset_t *,
+     sigset_t *)
+INTO(old, int, pthread_sigmask, (int how, const sigset_t *set, sigset_t *old), (how, set, old), int, const sigset_t *,
+     sigset_t *)
+INTO(number, int, sigwait, (const sigset_t *set, int *number), (set, number), const sigset_t *, int *)
+INTO(info, int, sigwaitinfo, (const sigset_t *set, siginfo_t *info), (set, info), const sigset_t *, siginfo_t *)
+INTO(left, int, nanosleep, (const struct timespec *time, struct timespec *left), (time, left), const struct timespec *,
+     struct timespec *)
+INTO(parts, ssize_t, readv, (int fd, const struct iovec *parts, int count), (fd, parts, count), int,
+     const struct iovec *, int)
+
 SURE(int, msgget, (key_t key, int flags), (key, flags), key_t, int)
 SURE(int, semget, (key_t key, int count, int flags), (key, count, flags), key_t, int, int)
 SURE(int, shmget, (key_t key, size_t size, int flags), (key, size, flags), key_t, size_t, int)
@@ -357,7 +446,7 @@ PLAIN(ssize_t, mq_timedreceive, (mqd_t id, char *data, size_t size, unsigned *le
       (id, data, size, level, limit), mqd_t, char *, size_t, unsigned *, const struct timespec *)
 PLAIN(ssize_t, sendto, (int fd, const void *data, size_t size, int flags, const struct sockaddr *to, socklen_t length),
       (fd, data, size, flags, to, length), int, const void *, size_t, int, const struct sockaddr *, socklen_t)
-PLAIN(ssize_t, recvfrom, (int fd, void *data, size_t size, int flags, struct sockaddr *from, socklen_t *length),
+WITH(data, ssize_t, recvfrom, (int fd, void *data, size_t size, int flags, struct sockaddr *from, socklen_t *length),
       (fd, data, size, flags, from, length), int, void *, size_t, int, struct sockaddr *, socklen_t *)
 PLAIN(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags), int,
       const struct msghdr *, int)
@@ -366,9 +455,9 @@ PLAIN(int, connect, (int fd, const struct sockaddr *to, socklen_t length), (fd, 
       const struct sockaddr *, socklen_t)
 SURE(int, bind, (int fd, const struct sockaddr *to, socklen_t length), (fd, to, length), int, const struct sockaddr *,
       socklen_t)
-PLAIN(int, accept, (int fd, struct sockaddr *from, socklen_t *length), (fd, from, length), int, struct sockaddr *,
+WITH(from, int, accept, (int fd, struct sockaddr *from, socklen_t *length), (fd, from, length), int, struct sockaddr *,
       socklen_t *)
-PLAIN(int, accept4, (int fd, struct sockaddr *from, socklen_t *length, int flags), (fd, from, length, flags), int,
+WITH(from, int, accept4, (int fd, struct sockaddr *from, socklen_t *length, int flags), (fd, from, length, flags), int,
       struct sockaddr *, socklen_t *, int)
 SURE(int, mkfifo, (const char *path, mode_t mode), (path, mode), const char *, mode_t)
 SURE(int, unlink, (const char *path), (path), const char *)
@@ -382,9 +471,9 @@ SURE(int, listen, (int fd, int backlog), (fd, backlog), int, int)
 SURE(int, msgctl, (int id, int command, struct msqid_ds *data), (id, command, data), int, int, struct msqid_ds *)
 SURE(int, shmctl, (int id, int command, struct shmid_ds *data), (id, command, data), int, int, struct shmid_ds *)
 SURE(int, kill, (pid_t pid, int number), (pid, number), pid_t, int)
-PLAIN(pid_t, wait, (int *status), (status), int *)
-PLAIN(pid_t, waitpid, (pid_t pid, int *status, int options), (pid, status, options), pid_t, int *, int)
-PLAIN(pid_t, wait4, (pid_t pid, int *status, int options, struct rusage *usage), (pid, status, options, usage), pid_t,
+WITH(status, pid_t, wait, (int *status), (status), int *)
+WITH(status, pid_t, waitpid, (pid_t pid, int *status, int options), (pid, status, options), pid_t, int *, int)
+WITH(status, pid_t, wait4, (pid_t pid, int *status, int options, struct rusage *usage), (pid, status, options, usage), pid_t,
       int *, int, struct rusage *)
 
 int semctl(int id, int number, int command, ...) {
@@ -433,11 +522,28 @@ pid_t fork(void) {
     return got;
 }
 
+typedef struct {
+    void *(*run)(void *);
+    void *data;
+} Beginning;
+
+static void *begin_thread(void *given) {
+    Beginning beginning = *(Beginning *)given;
+    free(given);
+    mark(BEGINS, (uintptr_t)beginning.run, 0, (uintptr_t)beginning.run);
+    return beginning.run(beginning.data);
+}
+
 int pthread_create(pthread_t *thread, const pthread_attr_t *how, void *(*run)(void *), void *data) {
     REAL(int, pthread_create, pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     int got;
+    Beginning *beginning = threads && !(CALLER >= interpreter_start && CALLER < interpreter_end) ? malloc(sizeof *beginning) : NULL;
+    if (beginning) {
+        *beginning = (Beginning){run, data};
+        guard_variables();
+    }
     do
-        got = real(thread, how, run, data);
+        got = beginning ? real(thread, how, begin_thread, beginning) : real(thread, how, run, data);
     while (got == EINTR && gated);
     return got;
 }
@@ -551,8 +657,8 @@ sem_t *sem_open(const char *name, int flags, ...) {
             try = (int (*)(sem_t *))dlsym(RTLD_NEXT, "sem_trywait"); \
         if (!SEEN) \
             return real arguments; \
-        mark(WANTS, (uintptr_t)lock, 0, PLACE); \
-        int opened = open_pages(lock); \
+        mark(WANTS, (uintptr_t)lock, 0, 0); \
+        int opened = open_for(lock); \
         int got = try(lock); \
         if (got < 0 && errno == EAGAIN) { \
             mark(BUSY, (uintptr_t)lock, 0, 0); \
@@ -571,8 +677,8 @@ int sem_trywait(sem_t *lock) {
     REAL(int, sem_trywait, sem_t *);
     if (!SEEN)
         return real(lock);
-    mark(WANTS, (uintptr_t)lock, 0, PLACE);
-    int opened = open_pages(lock);
+    mark(WANTS, (uintptr_t)lock, 0, 0);
+    int opened = open_for(lock);
     int got = real(lock);
     close_pages(opened);
     ENDED(lock, got, errno);
@@ -582,8 +688,8 @@ int sem_trywait(sem_t *lock) {
 int sem_post(sem_t *lock) {
     REAL(int, sem_post, sem_t *);
     if (SEEN)
-        mark(RELEASES, (uintptr_t)lock, 0, PLACE);
-    int opened = open_pages(lock);
+        mark(RELEASES, (uintptr_t)lock, 0, 0);
+    int opened = open_for(lock);
     int got = real(lock);
     close_pages(opened);
     return got;
@@ -597,8 +703,8 @@ int sem_post(sem_t *lock) {
             try = (int (*)(pthread_mutex_t *))dlsym(RTLD_NEXT, "pthread_mutex_trylock"); \
         if (!SEEN) \
             return real arguments; \
-        mark(WANTS, (uintptr_t)lock, 0, PLACE); \
-        int opened = open_pages(lock); \
+        mark(WANTS, (uintptr_t)lock, 0, 0); \
+        int opened = open_for(lock); \
         int got = try(lock); \
         if (got == EBUSY) { \
             mark(BUSY, (uintptr_t)lock, 0, 0); \
@@ -616,8 +722,8 @@ int pthread_mutex_trylock(pthread_mutex_t *lock) {
     REAL(int, pthread_mutex_trylock, pthread_mutex_t *);
     if (!SEEN)
         return real(lock);
-    mark(WANTS, (uintptr_t)lock, 0, PLACE);
-    int opened = open_pages(lock);
+    mark(WANTS, (uintptr_t)lock, 0, 0);
+    int opened = open_for(lock);
     int got = real(lock);
     close_pages(opened);
     mark(got && got != EOWNERDEAD ? LACKS : HAS, (uintptr_t)lock, (uintptr_t)got, 0);
@@ -627,8 +733,8 @@ int pthread_mutex_trylock(pthread_mutex_t *lock) {
 int pthread_mutex_unlock(pthread_mutex_t *lock) {
     REAL(int, pthread_mutex_unlock, pthread_mutex_t *);
     if (SEEN)
-        mark(RELEASES, (uintptr_t)lock, 0, PLACE);
-    int opened = open_pages(lock);
+        mark(RELEASES, (uintptr_t)lock, 0, 0);
+    int opened = open_for(lock);
     int got = real(lock);
     close_pages(opened);
     return got;
@@ -646,8 +752,8 @@ int pthread_cond_wait(pthread_cond_t *queue, pthread_mutex_t *lock) {
         real = (int (*)(pthread_cond_t *, pthread_mutex_t *))condition("pthread_cond_wait");
     if (!SEEN)
         return real(queue, lock);
-    mark(WAITS, (uintptr_t)queue, (uintptr_t)lock, PLACE);
-    int opened = open_pages(lock);
+    mark(WAITS, (uintptr_t)queue, (uintptr_t)lock, 0);
+    int opened = open_for(lock);
     int got = real(queue, lock);
     close_pages(opened);
     mark(HAS, (uintptr_t)lock, (uintptr_t)got, 0);
@@ -660,8 +766,8 @@ int pthread_cond_timedwait(pthread_cond_t *queue, pthread_mutex_t *lock, const s
         real = (int (*)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *))condition("pthread_cond_timedwait");
     if (!SEEN)
         return real(queue, lock, limit);
-    mark(WAITS, (uintptr_t)queue, (uintptr_t)lock, PLACE);
-    int opened = open_pages(lock);
+    mark(WAITS, (uintptr_t)queue, (uintptr_t)lock, 0);
+    int opened = open_for(lock);
     int got = real(queue, lock, limit);
     close_pages(opened);
     mark(HAS, (uintptr_t)lock, (uintptr_t)got, 0);
@@ -674,8 +780,8 @@ int pthread_cond_timedwait(pthread_cond_t *queue, pthread_mutex_t *lock, const s
         if (!real) \
             real = (int (*)(pthread_cond_t *))condition(#name); \
         if (SEEN) \
-            mark(WAKES, (uintptr_t)queue, 0, PLACE); \
-        int opened = open_pages(queue); \
+            mark(WAKES, (uintptr_t)queue, 0, 0); \
+        int opened = open_for(queue); \
         int got = real(queue); \
         close_pages(opened); \
         return got; \

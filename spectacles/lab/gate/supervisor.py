@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectacles.common.errors import SpectaclesError, reason
 from spectacles.lab.gate import calls, marks, seccomp
-from spectacles.lab.gate.events import BUSY, HAS, LACKS, WAITS, WAKES, Event, Kind
+from spectacles.lab.gate.events import BEGINS, BUSY, HAS, LACKS, WAITS, WAKES, Event, Kind
 from spectacles.lab.gate.policy import Answer, Fail, Free, Go, Hold, Kill, Policy
 from spectacles.lab.programs import kernel
 from spectacles.lab.programs.world import pid_of
@@ -112,7 +112,8 @@ class Gate:
 
     policy: who decides (policy.py, script.py); without one everything runs free and is recorded. calls: names of those
     that are held (calls.NAMES); births, deaths and waits always are. marks: whether locks and results are to be seen,
-    by a preload library; accesses: those to shared memory, too (x86-64 only). sink: called with every event as it
+    by a preload library; accesses: those to shared memory, too (x86-64 only). threads: their beginnings and, with
+    accesses, changes of the program's variables once there are threads. sink: called with every event as it
     happens, by whatever thread, the lock held: must not block. Only the first KEPT are kept here. `notes` says what is
     not seen, and why.
     """
@@ -125,6 +126,7 @@ class Gate:
         calls_held: Sequence[str] = calls.NAMES,
         with_marks: bool = True,
         accesses: bool = False,
+        threads: bool = False,
         sink: Callable[[Event], None] | None = None,
     ) -> None:
         self.policy: Policy = policy or Free()
@@ -137,6 +139,7 @@ class Gate:
         self._filter = seccomp.build(held, calls.MARK_NUMBER)
         self._marks = with_marks
         self._accesses = accesses
+        self._threads = threads
         self._preload: str | None = None
         self._sanitized = self._out_of_reach = False  # the program that was inspected last
         self._nurseries: dict[str, _Nursery] = {}
@@ -318,7 +321,7 @@ class Gate:
             extra["LD_PRELOAD"] = f"{self._preload} {extra.get('LD_PRELOAD', '')}".strip()
             if self._sanitized:  # which would refuse to start with a library before its own
                 extra["ASAN_OPTIONS"] = f"verify_asan_link_order=0:{extra.get('ASAN_OPTIONS', '')}".rstrip(":")
-            extra["SPECTACLES_MARKS"] = "lra" if self._accesses else "lr"
+            extra["SPECTACLES_MARKS"] = "lr" + "a" * self._accesses + "t" * self._threads
         return extra
 
     def _inspect(self, name: str, command: Sequence[str | Path], env: Mapping[str, str], cwd: str) -> None:
@@ -797,9 +800,10 @@ class Gate:
         if said in ("reads", "writes"):
             where, _, offset = place.partition("+")
             at = self._names.place(caller, b)
-            there = {"offset": int(offset or "0", 16), "at": at, "data": caller.memory(a, 8)}
-            return self._record(task, Kind.ACCESS, said, where, there)
-        found: dict[str, Any] = {"at": self._names.place(caller, c)} if c else {}
+            return self._record(task, Kind.ACCESS, said, where, {"offset": int(offset or "0", 16), "at": at})
+        if said == BEGINS:
+            return self._record(task, Kind.MARK, said, "", {"at": place})
+        found: dict[str, Any] = {}
         what = "condition" if said in (WAITS, WAKES) else "lock"
         lock = place if place.startswith("semaphore ") else f"{what} {place}"
         if said == WAITS:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spectacles.lab.gate.events import BUSY, HAS, LACKS, RELEASES, WAITS, WAKES, WANTS, Kind
+from spectacles.lab.gate.events import BEGINS, BUSY, HAS, LACKS, RELEASES, WAITS, WAKES, WANTS, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,7 @@ def _touches(event: Event, process: Process, named: Mapping[int, str]) -> Keys:
         return tuple((f"{object_} #{line}", call == "writes") for line in {first, last})
     if call in _LOCKS:
         return ((object_, True), *(((str(said["lock"]), True),) if "lock" in said else ()))
-    if call in _LOCAL or object_ == "terminal":
+    if call == BEGINS or call in _LOCAL or object_ == "terminal":
         return ()
     if call == "exit":
         closed = ((stream, True) for stream in sorted(process.open))

@@ -173,7 +173,7 @@ class Stage:
                     raise StageError(f"{command[0]} : code de sortie {code}\n{program.output()}".rstrip())
             self._world.remember()
             self._policy.steady = steady(self._world.folder)
-            gate = Gate(self._world, self._policy, accesses=scenario.accesses, sink=self._policy.hear)
+            gate = Gate(self._world, self._policy, accesses=scenario.accesses, threads=True, sink=self._policy.hear)
             self._gate = undo.enter_context(gate)
             for actor in scenario.actors:
                 if gate.prepare(actor.name, actor.command, env=actor.env):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ASKED = (Kind.CALL, Kind.MARK, Kind.ACCESS)
 _VERBS = {
+    "begins": "commence",
     "reads": "lit",
     "writes": "change",
     WANTS: "demande",
@@ -115,6 +116,7 @@ class Sources:
         self._folder = Path(folder) if folder is not None else None
         self._found: dict[str, tuple[str, str]] = {}
         self._tool = shutil.which("addr2line")
+        self._symbols: dict[str, list[tuple[int, int, str]]] = {}
 
     def of(self, at: str) -> tuple[str, str]:
         """Return the file and line of a place, and the text there; "" where nobody knows."""
@@ -124,10 +126,8 @@ class Sources:
 
     def _look(self, at: str) -> tuple[str, str]:
         program, _, offset = at.partition("+")
-        if self._tool is None or self._folder is None or not offset:
-            return "", ""
-        binary = next((path for path in sorted(self._folder.rglob(program)) if path.is_file()), None)
-        if binary is None:
+        binary = self._binary(program) if self._tool is not None and offset else None
+        if binary is None or self._tool is None or self._folder is None:
             return "", ""
         command = [self._tool, "-e", str(binary), offset]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10, check=False)
@@ -142,6 +142,25 @@ class Sources:
                 break
         return f"{Path(found[1]).name}:{found[2]}", text
 
+    def variable(self, program: str, offset: int) -> str:
+        """Return the name of the variable at an offset of a program, as nm(1) knows it; "" where nobody knows."""
+        if program not in self._symbols:
+            self._symbols[program] = self._read_symbols(program)
+        return next((name for start, size, name in self._symbols[program] if start <= offset < start + size), "")
+
+    def _read_symbols(self, program: str) -> list[tuple[int, int, str]]:
+        tool, binary = shutil.which("nm"), self._binary(program)
+        if tool is None or binary is None:
+            return []
+        done = subprocess.run([tool, "-S", str(binary)], capture_output=True, text=True, errors="replace", check=False)
+        rows = [line.split() for line in done.stdout.splitlines()]
+        return [(int(row[0], 16), int(row[1], 16), row[3]) for row in rows if len(row) == 4 and row[2] in "bBdD"]
+
+    def _binary(self, program: str) -> Path | None:
+        if self._folder is None:
+            return None
+        return next((path for path in sorted(self._folder.rglob(program)) if path.is_file()), None)
+
 
 def object_words(name: str) -> str:
     """Return the name of an object in French."""
@@ -152,12 +171,15 @@ def object_words(name: str) -> str:
     return name
 
 
-def event_words(event: Event) -> str:
+def event_words(event: Event, sources: Sources) -> str:
     """Say what an event is, without its task."""
     text = _VERBS.get(event.call, event.call)
-    if event.object and event.call not in ("exit",):
-        text += f" {object_words(event.object)}"
     said = event.arguments
+    if event.kind == Kind.ACCESS and "memory" not in event.object:
+        name = sources.variable(event.object, said["offset"])
+        return f"{text} la variable {name}" if name else f"{text} une variable de {event.object}"
+    if event.object:
+        text += f" {object_words(event.object)}"
     if event.kind == Kind.ACCESS:
         text += f", octet {said['offset']}"
     if event.call == "open" and said.get("flags"):
@@ -188,14 +210,14 @@ def segments(run: Run, sources: Sources) -> list[Segment]:
         before = ""
         if preempted:
             pending = _pending(run, index, preempted)
-            before = event_words(pending) if pending is not None else ""
+            before = event_words(pending, sources) if pending is not None else ""
         found.append(Segment(task, lines, preempted, before, verb == "kill"))
     return found
 
 
 def _line(event: Event, sources: Sources) -> Line:
     place, text = sources.of(str(event.arguments["at"])) if event.arguments.get("at") else ("", "")
-    return Line(event_words(event), place, text, event.seq)
+    return Line(event_words(event, sources), place, text, event.seq)
 
 
 def _doing(run: Run) -> dict[int, list[Event]]:
@@ -237,6 +259,7 @@ def script(run: Run, title: str, why: str, sources: Sources) -> str:
     lines = [f"# {title}", *(f"# {line}" for line in why.splitlines()), ""]
     doing = _doing(run)
     parts: list[tuple[str, list[Event]]] = []
+    left: dict[str, int] = {}
     for index, step in enumerate(run.steps):
         verb, _, task = step.choice.rpartition(" ")
         if verb == "kill":
@@ -253,9 +276,18 @@ def script(run: Run, title: str, why: str, sources: Sources) -> str:
         last = events[-1]
         named = last.object if run.steady(last.object) == last.object else last.object.split()[0]
         what = last.call + (f"({', '.join((named, *_flags(last)))})" if last.object else "")
-        count = sum(1 for event in events if _matches(event, last, named))
+        # A line means the next call of that name: since where the task's last line left it, woken by others or not.
+        count = sum(
+            1
+            for event in run.events
+            if event.task == name
+            and event.kind in ASKED
+            and left.get(name, run.first) < event.seq <= last.seq
+            and _matches(event, last, named)
+        )
+        left[name] = last.seq
         place = sources.of(str(last.arguments["at"]))[0] if last.arguments.get("at") else ""
-        comment = f"{event_words(last)}" + (f", {place}" if place else "")
+        comment = f"{event_words(last, sources)}" + (f", {place}" if place else "")
         lines += [f"{name}: {what}"] * (count - 1)
         lines.append(f"{f'{name}: {what}':<50} # {comment}")
     return "\n".join([*lines, "let all go", ""])
