@@ -79,9 +79,10 @@ def of_question(
         client: tuple[str, ...] = (f"./{reference.CLIENTS[name]}",)
         accepted, refused, left = r'"ack":true', r'"ack":false', r'"places":(-?\d+)'
     else:
-        env = {"PYTHONPATH": str(ROOT)}
-        server = (sys.executable, "-m", f"spectacles.{name}.server", *options)
-        client = (sys.executable, "-m", f"spectacles.{name}.client", "--json")
+        env = {"PYTHONPATH": str(ROOT), "SPECTACLES_NURSERY_LATER": "1"}
+        warm = (sys.executable, "-m", "spectacles.lab.schedules.warm")
+        server = (*warm, f"spectacles.{name}.server", *options)
+        client = (*warm, f"spectacles.{name}.client", "--json")
         accepted, refused, left = r'"ack": true', r'"ack": false', r'"places": (-?\d+)'
     actors = [Actor("server", server, stays=True, env=env)]
     operations = {}

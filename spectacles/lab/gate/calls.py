@@ -18,12 +18,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import socket
 import stat
 import struct
 from typing import TYPE_CHECKING, Any
 
 from spectacles.lab.gate import events
+from spectacles.lab.programs import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -614,6 +616,55 @@ def _address(raw: bytes) -> str:
     return f"family {family}"
 
 
+def _poll(real: str, caller: Caller, names: Names, args: Sequence[int]) -> Decoded | None:
+    """The time limit in seconds, None without; the descriptors looked at, and for what: poll(2)'s bits."""
+    watched: list[tuple[int, int]] = []
+    limit: float | None = None
+    if real in ("poll", "ppoll"):
+        raw = caller.memory(args[0], 8 * min(args[1], 256))
+        watched = [(fd, bits) for fd, bits, _ in struct.iter_unpack("=ihh", raw[: len(raw) - len(raw) % 8]) if fd >= 0]
+        limit = _limit(caller, args[2]) if real == "ppoll" else _milliseconds(args[2])
+    elif real in ("select", "pselect6"):
+        limit = _limit(caller, args[4], 1e6 if real == "select" else 1e9)
+        for address, bit in zip(args[1:4], (select.POLLIN, select.POLLOUT, select.POLLPRI), strict=True):
+            for place, byte in enumerate(caller.memory(address, (min(args[0], 1024) + 7) // 8)):
+                watched += [(8 * place + number, bit) for number in range(8) if byte >> number & 1]
+    else:
+        watched = [(_signed(args[0]), select.POLLIN)]
+        limit = _milliseconds(args[3])
+    return "", {"timeout": limit, "watched": tuple(watched)}
+
+
+def _milliseconds(value: int) -> float | None:
+    return None if _signed(value) < 0 else _signed(value) / 1000
+
+
+def _limit(caller: Caller, address: int, unit: float = 1e9) -> float | None:
+    raw = caller.memory(address, 16)
+    if len(raw) < 16:
+        return None
+    seconds, part = struct.unpack("qq", raw)
+    return float(seconds + part / unit)
+
+
+def something(pid: int, watched: Sequence[tuple[int, int]]) -> bool:
+    """Say whether one of the descriptors of a process has what is asked for; True where nobody can say."""
+    there = select.poll()
+    ours = []
+    try:
+        pidfd = os.pidfd_open(pid)
+        ours.append(pidfd)
+        for number, bits in watched:
+            ours.append(kernel.descriptor_of(pidfd, number))
+            there.register(ours[-1], bits)
+        return bool(there.poll(0))
+    except OSError:
+        return True
+    finally:
+        for number in ours:
+            os.close(number)
+
+
 def _kill(real: str, caller: Caller, names: Names, args: Sequence[int]) -> Decoded | None:
     pid, number = (args[1], args[2]) if real == "tgkill" else (args[0], args[1])
     return "", {"pid": _signed(pid), "signal": number}
@@ -639,6 +690,7 @@ _DECODERS: dict[str, Callable[[str, Caller, Names, Sequence[int]], Decoded | Non
     ),
     **dict.fromkeys(("mq_open", "mq_send", "mq_receive", "mq_unlink"), _posix_queue),
     **dict.fromkeys(("socket", "bind", "listen", "connect", "accept", "shutdown", "send", "recv"), _socket),
+    "poll": _poll,
     "kill": _kill,
     "wait": _wait,
     "exit": _exit,

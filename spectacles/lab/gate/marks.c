@@ -3,7 +3,7 @@
    A preload library. It reports each by a harmless system call that the gate's filter knows by its first argument,
    getppid(TAG, kind, a, b, c): so that one gate sees, and may hold, everything. $SPECTACLES_MARKS says which: "l" locks,
    "r" results, "a" accesses (x86-64 only), "t" threads: their beginnings, and with "a" what changes the program's own
-   variables once there are threads. Without it, and outside the gate, nothing is changed.
+   variables once there are threads; "c" the clock: see there. Without it, and outside the gate, nothing is changed.
 
    Accesses: the pages of shared memory are made inaccessible. Each access raises SIGSEGV, whose handler reports it, opens
    the pages and sets the trap flag; after that one instruction SIGTRAP closes them again. The kernel's own accesses do
@@ -30,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
@@ -41,6 +42,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -51,8 +53,15 @@
 #define TAG 0x5eedUL
 enum { READS = 1, WRITES, WANTS, BUSY, HAS, LACKS, RELEASES, WAITS, WAKES, RESULT, NAMES, BEGINS }; /* as in calls.py */
 
-static int gated, locks, results, accesses, threads;
+static int gated, locks, results, accesses, threads, clocks;
 static void nurse(int control);
+
+/* For a program that says itself where its copies are to begin. */
+void spectacles_nursery(void) {
+    const char *control = getenv("SPECTACLES_NURSERY");
+    if (gated && control)
+        nurse(atoi(control));
+}
 static dev_t device; /* of the folder that the program was started in */
 static uintptr_t interpreter_start, interpreter_end; /* of CPython: its own locks are not the program's */
 
@@ -91,11 +100,12 @@ __attribute__((constructor)) static void begin(void) {
     results = strchr(asked, 'r') != NULL;
     locks = strchr(asked, 'l') != NULL;
     threads = strchr(asked, 't') != NULL;
+    clocks = strchr(asked, 'c') != NULL;
 #ifdef __x86_64__
     accesses = strchr(asked, 'a') != NULL;
 #endif
-    if (getenv("SPECTACLES_NURSERY"))
-        nurse(atoi(getenv("SPECTACLES_NURSERY")));
+    if (!getenv("SPECTACLES_NURSERY_LATER"))
+        spectacles_nursery();
 }
 
 /* The same program many times: exec and the dynamic linker's work are done once. The process that was started stops here,
@@ -399,10 +409,6 @@ int shmdt(const void *start) {
     }
 INTO(fds, int, pipe, (int *fds), (fds), int *)
 INTO(fds, int, pipe2, (int *fds, int flags), (fds, flags), int *, int)
-INTO(fds, int, poll, (struct pollfd *fds, nfds_t count, int limit), (fds, count, limit), struct pollfd *, nfds_t, int)
-INTO(in ? in : out ? out : odd, int, select,
-     (int count, fd_set *in, fd_set *out, fd_set *odd, struct timeval *limit), (count, in, out, odd, limit), int, fd_set *,
-     fd_set *, fd_set *, struct timeval *)
 INTO(found, int, stat, (const char *path, struct stat *found), (path, found), const char *, struct stat *)
 INTO(found, int, lstat, (const char *path, struct stat *found), (path, found), const char *, struct stat *)
 INTO(found, int, fstat, (int fd, struct stat *found), (fd, found), int, struct stat *)
@@ -418,10 +424,118 @@ INTO(old, int, pthread_sigmask, (int how, const sigset_t *set, sigset_t *old), (
      sigset_t *)
 INTO(number, int, sigwait, (const sigset_t *set, int *number), (set, number), const sigset_t *, int *)
 INTO(info, int, sigwaitinfo, (const sigset_t *set, siginfo_t *info), (set, info), const sigset_t *, siginfo_t *)
-INTO(left, int, nanosleep, (const struct timespec *time, struct timespec *left), (time, left), const struct timespec *,
-     struct timespec *)
 INTO(parts, ssize_t, readv, (int fd, const struct iovec *parts, int count), (fd, parts, count), int,
      const struct iovec *, int)
+
+/* The clock, where it is to be the same in every run: it begins at one moment, later than any that is now, goes on by a
+   microsecond with each look at it, and by the whole of a sleep or of a time limit that was met. Each process has its
+   own, from that of its parent on. Alarms never ring, and limits of locks, which are moments, are never met. */
+
+static long long passed_time; /* nanoseconds */
+
+static void pass(long long nanoseconds) { __atomic_fetch_add(&passed_time, nanoseconds, __ATOMIC_RELAXED); }
+
+static void pass_until(const struct timespec *limit) {
+    if (clocks && limit)
+        pass(limit->tv_sec * 1000000000LL + limit->tv_nsec);
+}
+
+int clock_gettime(clockid_t which, struct timespec *now) {
+    REAL(int, clock_gettime, clockid_t, struct timespec *);
+    if (!clocks || which == CLOCK_PROCESS_CPUTIME_ID || which == CLOCK_THREAD_CPUTIME_ID)
+        return real(which, now);
+    long long moment = __atomic_add_fetch(&passed_time, 1000, __ATOMIC_RELAXED);
+    int is_date = which == CLOCK_REALTIME || which == CLOCK_REALTIME_COARSE || which == CLOCK_TAI;
+    now->tv_sec = (is_date ? 4102444800LL : 100000000LL) + moment / 1000000000; /* 2100-01-01; three years */
+    now->tv_nsec = moment % 1000000000;
+    return 0;
+}
+
+int gettimeofday(struct timeval *now, void *zone) {
+    REAL(int, gettimeofday, struct timeval *, void *);
+    struct timespec found;
+    if (!clocks)
+        return real(now, zone);
+    clock_gettime(CLOCK_REALTIME, &found);
+    now->tv_sec = found.tv_sec;
+    now->tv_usec = found.tv_nsec / 1000;
+    return 0;
+}
+
+time_t time(time_t *now) {
+    REAL(time_t, time, time_t *);
+    struct timespec found;
+    if (!clocks)
+        return real(now);
+    clock_gettime(CLOCK_REALTIME, &found);
+    if (now)
+        *now = found.tv_sec;
+    return found.tv_sec;
+}
+
+unsigned alarm(unsigned seconds) {
+    REAL(unsigned, alarm, unsigned);
+    return clocks ? 0 : real(seconds);
+}
+
+int setitimer(__itimer_which_t which, const struct itimerval *new, struct itimerval *old) {
+    REAL(int, setitimer, __itimer_which_t, const struct itimerval *, struct itimerval *);
+    if (!clocks)
+        return real(which, new, old);
+    if (old)
+        memset(old, 0, sizeof *old);
+    return 0;
+}
+
+#define LIMITED(memory, met, type, name, parameters, arguments, ...) \
+    type name parameters { \
+        REAL(type, name, __VA_ARGS__); \
+        int opened = open_pages(memory); \
+        type got = real arguments; \
+        int kept = errno; \
+        if (clocks && got == 0) \
+            met; \
+        close_pages(opened); \
+        errno = kept; \
+        return got; \
+    }
+LIMITED(fds, if (limit > 0) pass(limit * 1000000LL), int, poll, (struct pollfd *fds, nfds_t count, int limit),
+        (fds, count, limit), struct pollfd *, nfds_t, int)
+LIMITED(fds, pass_until(limit), int, ppoll,
+        (struct pollfd *fds, nfds_t count, const struct timespec *limit, const sigset_t *mask), (fds, count, limit, mask),
+        struct pollfd *, nfds_t, const struct timespec *, const sigset_t *)
+LIMITED(in ? in : out ? out : odd, if (limit) pass(limit->tv_sec * 1000000000LL + limit->tv_usec * 1000LL), int, select,
+        (int count, fd_set *in, fd_set *out, fd_set *odd, struct timeval *limit), (count, in, out, odd, limit), int,
+        fd_set *, fd_set *, fd_set *, struct timeval *)
+LIMITED(in ? in : out ? out : odd, pass_until(limit), int, pselect,
+        (int count, fd_set *in, fd_set *out, fd_set *odd, const struct timespec *limit, const sigset_t *mask),
+        (count, in, out, odd, limit, mask), int, fd_set *, fd_set *, fd_set *, const struct timespec *, const sigset_t *)
+LIMITED(found, if (limit > 0) pass(limit * 1000000LL), int, epoll_wait,
+        (int fd, struct epoll_event *found, int most, int limit), (fd, found, most, limit), int, struct epoll_event *, int,
+        int)
+LIMITED(left, pass_until(time), int, nanosleep, (const struct timespec *time, struct timespec *left), (time, left),
+        const struct timespec *, struct timespec *)
+
+int clock_nanosleep(clockid_t which, int flags, const struct timespec *time, struct timespec *left) {
+    REAL(int, clock_nanosleep, clockid_t, int, const struct timespec *, struct timespec *);
+    int got = real(which, flags, time, left);
+    struct timespec now;
+    if (clocks && got == 0 && !(flags & TIMER_ABSTIME))
+        pass_until(time);
+    else if (clocks && got == 0 && clock_gettime(which, &now) == 0 && time->tv_sec >= now.tv_sec)
+        pass((time->tv_sec - now.tv_sec) * 1000000000LL + time->tv_nsec - now.tv_nsec);
+    return got;
+}
+
+int usleep(useconds_t time) {
+    struct timespec whole = {time / 1000000, time % 1000000 * 1000};
+    return nanosleep(&whole, NULL);
+}
+
+unsigned sleep(unsigned seconds) {
+    struct timespec left = {seconds, 0};
+    return nanosleep(&left, &left) == 0 ? 0 : left.tv_sec;
+}
 
 SURE(int, msgget, (key_t key, int flags), (key, flags), key_t, int)
 SURE(int, semget, (key_t key, int count, int flags), (key, count, flags), key_t, int, int)

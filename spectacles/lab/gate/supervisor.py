@@ -113,7 +113,7 @@ class Gate:
     policy: who decides (policy.py, script.py); without one everything runs free and is recorded. calls: names of those
     that are held (calls.NAMES); births, deaths and waits always are. marks: whether locks and results are to be seen,
     by a preload library; accesses: those to shared memory, too (x86-64 only). threads: their beginnings and, with
-    accesses, changes of the program's variables once there are threads. sink: called with every event as it
+    accesses, changes of the program's variables once there are threads. clock: the same in every run (marks.c). sink: called with every event as it
     happens, by whatever thread, the lock held: must not block. Only the first KEPT are kept here. `notes` says what is
     not seen, and why.
     """
@@ -127,6 +127,7 @@ class Gate:
         with_marks: bool = True,
         accesses: bool = False,
         threads: bool = False,
+        clock: bool = False,
         sink: Callable[[Event], None] | None = None,
     ) -> None:
         self.policy: Policy = policy or Free()
@@ -140,6 +141,7 @@ class Gate:
         self._marks = with_marks
         self._accesses = accesses
         self._threads = threads
+        self._clock = clock
         self._preload: str | None = None
         self._sanitized = self._out_of_reach = False  # the program that was inspected last
         self._nurseries: dict[str, _Nursery] = {}
@@ -321,7 +323,7 @@ class Gate:
             extra["LD_PRELOAD"] = f"{self._preload} {extra.get('LD_PRELOAD', '')}".strip()
             if self._sanitized:  # which would refuse to start with a library before its own
                 extra["ASAN_OPTIONS"] = f"verify_asan_link_order=0:{extra.get('ASAN_OPTIONS', '')}".rstrip(":")
-            extra["SPECTACLES_MARKS"] = "lr" + "a" * self._accesses + "t" * self._threads
+            extra["SPECTACLES_MARKS"] = "lr" + "a" * self._accesses + "t" * self._threads + "c" * self._clock
         return extra
 
     def _inspect(self, name: str, command: Sequence[str | Path], env: Mapping[str, str], cwd: str) -> None:
@@ -599,6 +601,17 @@ class Gate:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(task.pid, number)
             self._changed.notify_all()
+
+    def has_something(self, name: str) -> bool:
+        """Say whether what a task held at poll(2) or a call like it looks for is there: then it would not wait.
+
+        True as well where nobody can say. Raises GateError if it is not held.
+        """
+        with self._changed:
+            task = self._task(name)
+            if task.held is None:
+                raise GateError(f"{name} n'est pas retenu")
+            return calls.something(task.pid, task.held.arguments.get("watched", ()))
 
     def _task(self, name: str) -> Task:
         if name not in self.tasks:

@@ -31,6 +31,7 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 SYS_MOUNT_SETATTR = 442  # the same number everywhere, as for all calls since 2019
+SYS_PIDFD_GETFD = 438
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 MOUNT_ATTR_RDONLY = 0x1
 
@@ -127,6 +128,13 @@ def install_filter(program: bytes, *, listener: bool) -> int:
         if done >= 0:
             break
     return _check(done, "seccomp")
+
+
+def descriptor_of(pidfd: int, number: int) -> int:
+    """Return a descriptor of ours for what one of another process stands for, pidfd_getfd(2). Raises OSError."""
+    none = ctypes.c_ulong(0)
+    done = _libc.syscall(ctypes.c_long(SYS_PIDFD_GETFD), ctypes.c_long(pidfd), ctypes.c_long(number), none)
+    return _check(done, "pidfd_getfd")
 
 
 def refuse_kill_all() -> None:

@@ -18,6 +18,7 @@ from spectacles.lab.schedules.stage import Run, Stage
 from spectacles.lab.schedules.verdict import Failure, judge
 
 ALONE = 0.4  # seconds before a second process is worth its start
+BRISK = 30  # schedules a second, from which on a worker is handed several at once
 TROUBLES = 3  # schedules that cannot be judged before it is given up
 
 
@@ -157,8 +158,9 @@ def _run(
         if now - started > ALONE and len(workers) < wanted - 1:
             processor = processors[(1 + len(workers)) % len(processors)]
             workers.append(undo.enter_context(Worker(report.scenario, kills=search.kills > 0, processor=processor)))
+        handed = AT_ONCE if search.played > BRISK * (now - started) else 1
         for worker in workers:
-            while worker.busy < AT_ONCE and (branch := search.take()) is not None:
+            while worker.busy < handed and (branch := search.take()) is not None:
                 worker.give(branch)
         branch = search.take()
         if branch is not None:
@@ -168,7 +170,9 @@ def _run(
         else:
             break
     for worker in workers:
-        while worker.busy:  # played already, or about to be: what is found may be simpler
+        if not wrong:
+            worker.stop()
+        while wrong and worker.busy:  # played already, or about to be: what is found may be simpler
             give(worker.take())
     report.played, report.same, report.independent = search.played, search.same, search.independent
     report.beyond, report.workers = search.beyond, 1 + len(workers)

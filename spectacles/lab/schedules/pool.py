@@ -90,6 +90,11 @@ class Worker:
             return got
         raise SpectaclesError(str(got) if got is not None else "un processus de l'exploration a fini")
 
+    def stop(self) -> None:
+        """Let it not go on; its world ends with it."""
+        self._process.kill()
+        self.busy = 0
+
     def __enter__(self) -> Worker:
         return self
 

@@ -80,7 +80,7 @@ def replay(scenario: Scenario, text: str, *, patience: float = PATIENCE) -> Repl
         for command in scenario.before:
             if world.start(command).wait(60):
                 raise StageError(f"{command[0]} : n'a pas pu être préparé")
-        gate = undo.enter_context(Gate(world, policy, accesses=scenario.accesses, threads=True))
+        gate = undo.enter_context(Gate(world, policy, accesses=scenario.accesses, threads=True, clock=True))
         programs = {}
         for actor in scenario.actors:
             if actor.stays:

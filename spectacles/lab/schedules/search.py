@@ -113,6 +113,8 @@ class Search:
         for ready in step.ready:
             if ready.task != step.choice:
                 preempts = last is not None and ready is not last
+                # A time limit that is met while somebody could move: he was slow, as if he had been preempted.
+                preempts = preempts or (ready.in_vain and any(not one.yields for one in step.ready))
                 made = Branch(
                     branch.preemptions + preempts,
                     branch.departures + 1,

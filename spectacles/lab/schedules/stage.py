@@ -4,14 +4,13 @@
           ── spawn ──▶ clients         each up to its first call that others can notice
           ── choose ─▶ one task moves up to its next such call, or sleeps, or ends; and so on, until nobody can move
 
-A choice is a word: the name of the task that is let go, "kill NAME", "expire NAME" for a wait with a time limit that
-ends in vain. Where the words given end, the task that moved last goes on if it can, else the first by birth.
+A choice is a word: the name of the task that is let go, or "kill NAME". Where the words given end, the task that moved
+last goes on if it can, else the next by birth.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import signal
@@ -32,14 +31,8 @@ if TYPE_CHECKING:
     from spectacles.lab.gate.supervisor import Rest
 
 FIRST_PID = 100  # the PID before that of the first program of a run, in a private world
-LAST_SLEEPS = 2  # sleeps in a row that a task that stays gets once all others have ended
-
-_EXPIRES = {
-    "poll": (0, 0),
-    "semop": (0, errno.EAGAIN),
-    "mq_send": (0, errno.ETIMEDOUT),
-    "mq_receive": (0, errno.ETIMEDOUT),
-}
+LAST_SLEEPS = 2  # sleeps, and waits in vain, that a task that stays gets while there is nobody else
+IDLE = 6  # of them together, while nobody else moves, before it is said that nothing will happen any more
 
 
 class StageError(SpectaclesError):
@@ -58,6 +51,7 @@ class Ready:
     label: str  # "msgsnd(queue 0x0000002a)"
     keys: points.Keys
     yields: bool = False  # it sleeps, or has spun for long: that another goes on is no preemption
+    in_vain: bool = False  # it waits with a time limit, for what is not there: the limit is what it would meet
 
 
 @dataclass(frozen=True)
@@ -159,6 +153,7 @@ class Stage:
         self._private = private
         self.alone = False  # no private world: there can be no second stage
         self._copied: set[str] = set()
+        self._staying = {actor.name for actor in scenario.actors if actor.stays}
 
     def __enter__(self) -> Stage:
         scenario = self.scenario
@@ -173,7 +168,9 @@ class Stage:
                     raise StageError(f"{command[0]} : code de sortie {code}\n{program.output()}".rstrip())
             self._world.remember()
             self._policy.steady = steady(self._world.folder)
-            gate = Gate(self._world, self._policy, accesses=scenario.accesses, threads=True, sink=self._policy.hear)
+            gate = Gate(
+                self._world, self._policy, accesses=scenario.accesses, threads=True, clock=True, sink=self._policy.hear
+            )
             self._gate = undo.enter_context(gate)
             for actor in scenario.actors:
                 if gate.prepare(actor.name, actor.command, env=actor.env):
@@ -284,11 +281,12 @@ class Stage:
         gate = self._gate
         last = ""
         spun = 0
-        sleeps: dict[str, int] = {}
+        idle = 0
+        self._passed: dict[str, int] = {}
         rest = self._settle()
         while True:
-            ready = self._ready(last, spun, sleeps)
-            if not ready:
+            ready = self._ready(last, spun)
+            if not ready or idle > IDLE:
                 return "rest"
             number = len(self._steps)
             if number >= self.scenario.steps:
@@ -300,7 +298,8 @@ class Stage:
                 choice = default(ready, last)
             asleep = {name for name, found in rest.items() if found.state == "asleep"}
             known = len(gate.tasks)
-            name = self._do(choice)
+            name, in_vain = self._do(choice)
+            idle = (idle + in_vain) if gate.tasks[name].program in self._staying else 0
             rest = self._settle()
             self._steps.append(
                 Step(
@@ -314,22 +313,20 @@ class Stage:
             spun = spun + 1 if name == last else 0
             last = name
 
-    def _ready(self, last: str, spun: int, sleeps: dict[str, int]) -> tuple[Ready, ...]:
+    def _ready(self, last: str, spun: int) -> tuple[Ready, ...]:
+        """Return who can be let go. Time passes only where nobody else can move: who sleeps, or waits in vain with a
+        time limit, yields; and of servers alone only so often."""
         found = []
-        actors = {actor.name: actor for actor in self.scenario.actors}
-        held = self._gate.held()
-        mortal = [task for task in self._gate.tasks.values() if not actors[task.program].stays]
-        over = bool(mortal) and all(task.dead for task in mortal)
-        for task in held:
+        over = all(task.dead for task in self._gate.tasks.values() if task.program not in self._staying)
+        for task in self._gate.held():
             assert task.held is not None
-            sleeping = task.held.call == "sleep"
-            if over and sleeping:
-                if sleeps.get(task.name, 0) >= LAST_SLEEPS:
-                    continue
-                sleeps[task.name] = sleeps.get(task.name, 0) + 1
-            yields = sleeping or (task.name == last and spun > SPIN)
+            in_vain = task.held.call == "poll" and task.held.arguments.get("timeout") is not None
+            in_vain = in_vain and not self._gate.has_something(task.name)
+            if over and (in_vain or task.held.call == "sleep") and self._passed.get(task.name, 0) >= LAST_SLEEPS:
+                continue
+            yields = in_vain or task.held.call == "sleep" or (task.name == last and spun > SPIN)
             label = self._policy.steady(points.label(task.held))
-            found.append(Ready(task.name, label, self._policy.keys[task.name], yields))
+            found.append(Ready(task.name, label, self._policy.keys[task.name], yields, in_vain))
         return tuple(found)
 
     def _check(self, choice: str, ready: Sequence[Ready], expected: str) -> None:
@@ -340,24 +337,22 @@ class Stage:
             wanted = f"{task}: {expected}" if expected else choice
             raise Diverged(f"les mêmes choix ont mené ailleurs : pas de « {wanted} » ici, mais {there}")
 
-    def _do(self, choice: str) -> str:
+    def _do(self, choice: str) -> tuple[str, bool]:
+        """Carry out a choice; return whose it is, and whether he only lets time pass."""
         verb, _, name = choice.rpartition(" ")
         gate = self._gate
-        task = gate.tasks[name]
-        assert task.held is not None
+        held = gate.tasks[name].held
+        assert held is not None
+        passes = held.call == "sleep" or (held.call == "poll" and held.arguments.get("timeout") is not None)
         if verb == "kill":
             gate.kill(name, signal.SIGKILL)
-        elif verb == "expire":
-            value, number = _EXPIRES[task.held.call]
-            if number:
-                gate.fail(name, number)
-            else:
-                gate.answer(name, value)
-        elif task.held.call == "sleep":
+            return name, False
+        if passes and not (held.call == "poll" and gate.has_something(name)):
+            self._passed[name] = self._passed.get(name, 0) + 1
             gate.answer(name, 0)
-        else:
-            gate.let(name)
-        return name
+            return name, True
+        gate.let(name)
+        return name, False
 
 
 def default(ready: Sequence[Ready], last: str) -> str:

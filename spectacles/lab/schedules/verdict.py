@@ -203,7 +203,7 @@ def _operation(service: Service, name: str, words: Sequence[str], run: Run) -> O
         done = None
     elif done is None:
         done = events[-1].seq
-    return Operation(name, kind, show, seats, result, events[0].seq, done)  # type: ignore[arg-type]
+    return Operation(name, kind, show, seats, result, events[0].seq * 1000, done and done * 1000)  # type: ignore[arg-type]
 
 
 def _told(operation: Operation) -> str:
