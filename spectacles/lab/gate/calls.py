@@ -90,7 +90,7 @@ MORE = tuple(numbers[2] for numbers in _ON_REQUEST.values())  # and of those tha
 # fmt: off
 BLOCKING = frozenset((
     "read", "write", "open", "flock", "fcntl", "poll", "msgsnd", "msgrcv", "semop", "mq_send", "mq_receive", "connect",
-    "accept", "send", "recv", "wait", "sleep", "pause", "fork", "futex", "restart", "sigwait",
+    "accept", "send", "recv", "wait", "sleep", "pause", "futex", "restart", "sigwait",
 ))
 # fmt: on
 
@@ -98,7 +98,7 @@ BLOCKING = frozenset((
 WAITING = frozenset(
     number
     for number, said in _BY_NUMBER.items()
-    if said in BLOCKING - {"read", "write", "open", "flock", "fcntl", "connect", "send", "fork", "restart"}
+    if said in BLOCKING - {"read", "write", "open", "flock", "fcntl", "connect", "send", "restart"}
 )
 
 _MARKS = {
@@ -449,7 +449,8 @@ def _decode_fork(real: str, caller: Caller, args: Sequence[int]) -> tuple[str, D
     elif real == "clone3":
         data = caller.memory(args[0], 8)
         flags = struct.unpack("Q", data)[0] if len(data) == 8 else 0
-    return ("thread" if flags & 0x1_0000 else "fork"), ("", {})
+    waits = {"waits": True} if real == "vfork" or flags & 0x4000 else {}  # until the child has become something else
+    return ("thread" if flags & 0x1_0000 else "fork"), ("", waits)
 
 
 def _transfer(real: str, caller: Caller, names: Names, args: Sequence[int]) -> Decoded | None:

@@ -651,7 +651,7 @@ static void *begin_thread(void *given) {
 int pthread_create(pthread_t *thread, const pthread_attr_t *how, void *(*run)(void *), void *data) {
     REAL(int, pthread_create, pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     int got;
-    Beginning *beginning = threads && !(CALLER >= interpreter_start && CALLER < interpreter_end) ? malloc(sizeof *beginning) : NULL;
+    Beginning *beginning = threads ? malloc(sizeof *beginning) : NULL;
     if (beginning) {
         *beginning = (Beginning){run, data};
         guard_variables();

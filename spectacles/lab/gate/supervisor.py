@@ -113,7 +113,8 @@ class Gate:
     policy: who decides (policy.py, script.py); without one everything runs free and is recorded. calls: names of those
     that are held (calls.NAMES); births, deaths and waits always are. marks: whether locks and results are to be seen,
     by a preload library; accesses: those to shared memory, too (x86-64 only). threads: their beginnings and, with
-    accesses, changes of the program's variables once there are threads. clock: the same in every run (marks.c). sink: called with every event as it
+    accesses, changes of the program's variables once there are threads. clock: one that is the same in every run, see
+    marks.c. sink: called with every event as it
     happens, by whatever thread, the lock held: must not block. Only the first KEPT are kept here. `notes` says what is
     not seen, and why.
     """
@@ -466,7 +467,7 @@ class Gate:
             if pending is not None and pending[0].call in (BUSY, WAITS) and said == "futex":
                 where = pending[0].object
             return Rest(task.name, "asleep", said or "stopped", where), ""
-        if state == "D" and said == "fork":  # vfork: until the child has become something else
+        if said == "fork" and task._pending is not None and task._pending[0].arguments.get("waits"):
             return Rest(task.name, "asleep", said), ""
         return None, f"état {state}, " + (f"dans {said}" if said else f"appel {number}" if number >= 0 else "calcule")
 

@@ -434,8 +434,12 @@ class Keeper:
             time.sleep(0.0002)
         if self._setup["private"]:
             leftovers.clear(self._stay | self._lent)
-            with contextlib.suppress(OSError), open("/proc/sys/kernel/ns_last_pid", "w") as last:
-                last.write(str(order["pid"]))
+            for name, value in (
+                ("ns_last_pid", order["pid"]),
+                *((f"{kind}_next_id", 0) for kind in ("msg", "sem", "shm")),
+            ):
+                with contextlib.suppress(OSError), open(f"/proc/sys/kernel/{name}", "w") as file:
+                    file.write(str(value))
         else:
             self._note()
             self._remove(self._objects())

@@ -268,29 +268,55 @@ def script(run: Run, title: str, why: str, sources: Sources) -> str:
             parts[-1][1].extend(doing.get(index, ()))
         else:
             parts.append((task, list(doing.get(index, ()))))
-    for name, events in parts:
-        if not events:
-            if name.startswith("kill "):
-                lines.append(name)
-            continue
-        last = events[-1]
-        named = last.object if run.steady(last.object) == last.object else last.object.split()[0]
-        what = last.call + (f"({', '.join((named, *_flags(last)))})" if last.object else "")
+    made = _makers(run)
+
+    def go(event: Event) -> None:
+        """Write the lines that let the task of an event go on until it has done that."""
+        name, since = event.task, left.get(event.task, run.first)
+        if event.seq <= since:
+            return
+        if name in made:  # it must be there first
+            go(made[name])
+        named = event.object if run.steady(event.object) == event.object else event.object.split()[0]
+        what = event.call + (f"({', '.join((named, *_flags(event)))})" if event.object else "")
         # A line means the next call of that name: since where the task's last line left it, woken by others or not.
         count = sum(
             1
-            for event in run.events
-            if event.task == name
-            and event.kind in ASKED
-            and left.get(name, run.first) < event.seq <= last.seq
-            and _matches(event, last, named)
+            for other in run.events
+            if other.task == name
+            and other.kind in ASKED
+            and since < other.seq <= event.seq
+            and _matches(other, event, named)
         )
-        left[name] = last.seq
-        place = sources.of(str(last.arguments["at"]))[0] if last.arguments.get("at") else ""
-        comment = f"{event_words(last, sources)}" + (f", {place}" if place else "")
-        lines += [f"{name}: {what}"] * (count - 1)
+        left[name] = event.seq
+        place = sources.of(str(event.arguments["at"]))[0] if event.arguments.get("at") else ""
+        comment = f"{event_words(event, sources)}" + (f", {place}" if place else "")
+        lines.extend([f"{name}: {what}"] * (count - 1))
         lines.append(f"{f'{name}: {what}':<50} # {comment}")
+
+    for name, events in parts:
+        if name.startswith("kill "):
+            killed = name.partition(" ")[2]
+            if killed in made:
+                go(made[killed])
+            lines.append(name)
+        elif events:
+            go(events[-1])
     return "\n".join([*lines, "let all go", ""])
+
+
+def _makers(run: Run) -> dict[str, Event]:
+    """Return the call that made each task, of those that were made by another after the first choice was there."""
+    found: dict[str, Event] = {}
+    last: dict[str, Event] = {}
+    for event in run.events:
+        if event.seq <= run.first:
+            continue
+        if event.call in ("fork", "thread") and event.kind == Kind.CALL:
+            last[event.task] = event
+        elif event.kind == Kind.BIRTH and (parent := str(event.arguments["parent"])) in last:
+            found[event.task] = last[parent]
+    return found
 
 
 def _flags(event: Event) -> list[str]:

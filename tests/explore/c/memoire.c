@@ -45,5 +45,5 @@ int main(void) {
     while (wait(NULL) > 0)
         ;
     printf("vendues : %d, restantes : %d\n", spectacle->vendues, spectacle->restantes);
-    return spectacle->restantes < 0;
+    return spectacle->restantes < 0 || spectacle->vendues > 3;
 }
