@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectacles.common import cli, invocation
-from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_NO_SERVER, SpectaclesError, UsageError
+from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_NO_SERVER, SpectaclesError, UsageError, reason
 from spectacles.common.lifecycle import program
 from spectacles.common.text import printable
 from spectacles.lab.explore import report, scenarios
@@ -193,8 +193,10 @@ def _replay(scenario: Scenario, options: Namespace) -> int:
 
     try:
         text = Path(options.replay).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{options.replay} : {getattr(error, 'strerror', None) or 'pas un texte en UTF-8'}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{options.replay} : ce n'est pas un texte en UTF-8") from None
+    except OSError as error:
+        raise UsageError(reason(error)) from None
     done = replay(scenario, text)
     print(report.replayed(done))
     return EXIT_FAILED if done.failure is not None else EXIT_OPEN if done.missed else EXIT_DONE

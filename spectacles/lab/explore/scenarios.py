@@ -79,7 +79,7 @@ def of_question(
         client: tuple[str, ...] = (f"./{reference.CLIENTS[name]}",)
         accepted, refused, left = r'"ack":true', r'"ack":false', r'"places":(-?\d+)'
     else:
-        env = {"PYTHONPATH": str(ROOT), "SPECTACLES_NURSERY_LATER": "1"}
+        env = {"PYTHONPATH": str(ROOT), "SPECTACLES_NURSERY_LATER": "1", "PYTHONHASHSEED": "0"}
         warm = (sys.executable, "-m", "spectacles.lab.schedules.warm")
         server = (*warm, f"spectacles.{name}.server", *options)
         client = (*warm, f"spectacles.{name}.client", "--json")

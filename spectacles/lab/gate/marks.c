@@ -473,6 +473,23 @@ time_t time(time_t *now) {
     return found.tv_sec;
 }
 
+/* Chance is the same in every run too; not that of what the C library takes for itself. */
+ssize_t getrandom(void *data, size_t size, unsigned flags) {
+    REAL(ssize_t, getrandom, void *, size_t, unsigned);
+    static unsigned long long state;
+    if (!clocks)
+        return real(data, size, flags);
+    if (!state)
+        state = (unsigned long long)getpid();
+    for (size_t i = 0; i < size; i++) {
+        state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+        ((unsigned char *)data)[i] = state >> 56;
+    }
+    return size;
+}
+
+int getentropy(void *data, size_t size) { return getrandom(data, size, 0) < 0 ? -1 : 0; }
+
 unsigned alarm(unsigned seconds) {
     REAL(unsigned, alarm, unsigned);
     return clocks ? 0 : real(seconds);

@@ -752,8 +752,8 @@ class Gate:
             return
         task.held = event
         if task.bore or not self.policy.stepwise:
-            task.bore = False
             self._name_children(task)
+            task.bore = False
         self._apply(task, event)
 
     def _apply(self, task: Task, event: Event) -> None:
@@ -875,7 +875,7 @@ class Gate:
             if other.pid == task.pid and other.exiting is not None and not other.dead and not _state(other.tid)[0]:
                 self._died(other)
         born = [(pid, pid) for pid in _children(task.pid, task.tid)]
-        if task.tid == task.pid or task._pending is not None:
+        if task.tid == task.pid or task._pending is not None or task.bore:
             born += [(tid, task.pid) for tid in _threads(task.pid)]
         for tid, pid in born:
             known = self._by_tid.get(tid)

@@ -425,7 +425,7 @@ class Keeper:
         """Make the world as it was: nobody in it but `keep`, nothing in the kernel, the folder as remembered."""
         deadline = time.monotonic() + STOPPING
         while time.monotonic() < deadline:
-            left = [pid for pid in self._processes() if pid not in order["keep"]]
+            left = [pid for pid in below(os.getpid()) if pid not in order["keep"]]  # the dead too: they have a number
             if not left:
                 break
             for pid in left:

@@ -175,6 +175,9 @@ class Stage:
             for actor in scenario.actors:
                 if gate.prepare(actor.name, actor.command, env=actor.env):
                     self._copied.add(actor.name)
+            for name in self._copied:  # until all are there: what they do before may take numbers of processes
+                os.close(gate.spawn(name))
+            gate.renew()
             self.alone = not self._world.private
             if self.alone:
                 self.notes.append(
