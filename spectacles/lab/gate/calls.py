@@ -67,9 +67,7 @@ _NUMBERS = {  # number on x86-64, on aarch64 (-1: it has none), name
     "nanosleep": (35, 101, "sleep"), "clock_nanosleep": (230, 115, "sleep"), "pause": (34, -1, "pause"),
     "rt_sigsuspend": (130, 133, "pause"),
 }
-_ON_REQUEST = {  # held only where they are asked for by name
-    "set_robust_list": (273, 99, "begins"),  # the first call of a thread of glibc, before its function
-}
+_ON_REQUEST = {"close": (3, 57, "close")}  # frequent, and of interest only where nothing else tells of an end
 _ONLY_KNOWN = {  # never held, but a task may be asleep in them
     "futex": (202, 98, "futex"), "restart_syscall": (219, 128, "restart"), "rt_sigtimedwait": (128, 137, "sigwait"),
     "futex_waitv": (449, 449, "futex"), "epoll_pwait2": (441, 441, "poll"),
@@ -78,13 +76,14 @@ _ONLY_KNOWN = {  # never held, but a task may be asleep in them
 _COLUMN = 1 if os.uname().machine == "aarch64" else 0
 MARK_NUMBER = (110, 173)[_COLUMN]  # getppid
 
-REAL = {(numbers[0], numbers[1])[_COLUMN]: real for real, numbers in (_NUMBERS | _ON_REQUEST).items()}  # by number
+REAL = {  # by number
+    (numbers[0], numbers[1])[_COLUMN]: real for real, numbers in (_NUMBERS | _ON_REQUEST).items()
+}
 REAL.pop(-1, None)
 _BY_NUMBER = {
     (row[0], row[1])[_COLUMN]: row[2] for row in (*_NUMBERS.values(), *_ON_REQUEST.values(), *_ONLY_KNOWN.values())
 }
-NAMES = tuple(dict.fromkeys(numbers[2] for numbers in _NUMBERS.values()))  # of all calls that are held by default
-MORE = tuple(numbers[2] for numbers in _ON_REQUEST.values())  # and of those that can be
+NAMES = tuple(dict.fromkeys(numbers[2] for numbers in _NUMBERS.values()))  # of all calls that can be held
 
 # In which a task may sleep until somebody else does something.
 # fmt: off
@@ -130,7 +129,7 @@ def mark_name(number: int) -> str:
 def numbers_of(names: Sequence[str]) -> set[int]:
     """Return all numbers of the calls called so. Raises ValueError, which names one that is not known."""
     for wanted in names:
-        if wanted not in (*NAMES, *MORE):
+        if wanted not in NAMES and wanted not in _ON_REQUEST:
             raise ValueError(f"appel inconnu : {wanted} (connus : {' '.join(NAMES)})")
     return {number for number in REAL if _BY_NUMBER[number] in names}
 
@@ -636,6 +635,15 @@ def _poll(real: str, caller: Caller, names: Names, args: Sequence[int]) -> Decod
     return "", {"timeout": limit, "watched": tuple(watched)}
 
 
+def _close(real: str, caller: Caller, names: Names, args: Sequence[int]) -> Decoded | None:
+    """Of a pipe, a FIFO, a socket: somebody may learn from it that nobody is left at the other end."""
+    found: dict[str, Any] = {}
+    link = caller.link(f"fd/{args[0] & 0xFFFF_FFFF}")
+    if not link.startswith(("pipe:", "socket:")) and not (link.startswith("/") and caller.is_fifo(args[0])):
+        return None
+    return _channel(caller, names, args[0], found), found
+
+
 def _milliseconds(value: int) -> float | None:
     return None if _signed(value) < 0 else _signed(value) / 1000
 
@@ -692,6 +700,7 @@ _DECODERS: dict[str, Callable[[str, Caller, Names, Sequence[int]], Decoded | Non
     **dict.fromkeys(("mq_open", "mq_send", "mq_receive", "mq_unlink"), _posix_queue),
     **dict.fromkeys(("socket", "bind", "listen", "connect", "accept", "shutdown", "send", "recv"), _socket),
     "poll": _poll,
+    "close": _close,
     "kill": _kill,
     "wait": _wait,
     "exit": _exit,

@@ -71,6 +71,7 @@ def _touches(event: Event, process: Process, named: Mapping[int, str]) -> Keys:
         changes = any(flag in str(said.get("flags")) for flag in ("O_CREAT", "O_TRUNC", "O_WRONLY", "O_RDWR"))
         return ((object_, changes),)
     if call in ("flock", "fcntl"):
+        process.open.add(f"lock on {object_}")  # which its end releases
         return ((f"lock on {object_}", True),)
     if call in ("msgget", "semget", "shmget"):
         return ((object_, "IPC_CREAT" in str(said.get("flags"))),) if not object_.startswith("private") else ()
@@ -80,14 +81,11 @@ def _touches(event: Event, process: Process, named: Mapping[int, str]) -> Keys:
         return ((object_, True), (str(said["to"]), True))
     if call in ("bind", "connect"):
         return ((object_, True), (f"port {str(said.get('address', '')).rpartition(':')[2]}", True), (_STREAMS, False))
-    if call in ("read", "write", "send", "recv", "accept"):
+    if object_.startswith(_CHANNELS) or said.get("fifo"):
         process.open.add(object_)
-    if object_.startswith(_CHANNELS):
         return ((object_, True), (_STREAMS, False))
     if call == "read":
-        return ((object_, False), (f"place in {object_}", True), (_STREAMS, False))
-    if call == "write":
-        return ((object_, True), (_STREAMS, False))
+        return ((object_, False), (f"place in {object_}", True))
     return ((object_, True),)
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spectacles.common.errors import SpectaclesError
+from spectacles.lab.gate import calls
 from spectacles.lab.gate.events import HAS, Event, Kind
 from spectacles.lab.gate.policy import Decision, Go, Hold
 from spectacles.lab.gate.supervisor import Gate
@@ -169,7 +170,13 @@ class Stage:
             self._world.remember()
             self._policy.steady = steady(self._world.folder)
             gate = Gate(
-                self._world, self._policy, accesses=scenario.accesses, threads=True, clock=True, sink=self._policy.hear
+                self._world,
+                self._policy,
+                calls_held=(*calls.NAMES, "close"),
+                accesses=scenario.accesses,
+                threads=True,
+                clock=True,
+                sink=self._policy.hear,
             )
             self._gate = undo.enter_context(gate)
             for actor in scenario.actors:
