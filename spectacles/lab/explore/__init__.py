@@ -3,13 +3,14 @@
     scenarios    what is explored: a question and its clients, a file, a command
     report       what came of it, in French, and as JSON
 
-From outside: main(). Leans on programs, display and schedules.
+From outside: main(). Leans on programs, display, kernel, record and schedules.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -19,7 +20,11 @@ from spectacles.common import cli, invocation
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, EXIT_NO_SERVER, SpectaclesError, UsageError, reason
 from spectacles.common.lifecycle import program
 from spectacles.common.text import printable
+from spectacles.lab.display.files import refuse_unwritable, write_whole
+from spectacles.lab.display.page import require_jinja
 from spectacles.lab.explore import report, scenarios
+from spectacles.lab.record import derive, focus, store
+from spectacles.lab.record.drawings import page
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -76,6 +81,8 @@ def _parser() -> cli.Parser:
     )
     parser.add_argument("--script", metavar="FICHIER", help="où écrire le script de l'échec (défaut : TITRE.script)")
     parser.add_argument("--replay", metavar="FICHIER", help="rejoue un script, et n'explore pas")
+    parser.add_argument("--html", metavar="FICHIER", help="écrit l'échec comme une page à montrer")
+    parser.add_argument("--save", metavar="FICHIER", help="l'enregistre pour « spectacles trace --open »")
     parser.add_argument("--json", action="store_true", help="le rapport, pour les machines (docs/explore.md)")
     return parser
 
@@ -97,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
         except ValueError as error:
             raise UsageError(str(error)) from None
         try:
-            return _replay(scenario, options) if options.replay else _explore(scenario, options)
+            return _replay(scenario, options) if options.replay else _explore(scenario, options, command)
         except UsageError:
             raise
         except (SpectaclesError, OSError) as error:
@@ -131,10 +138,13 @@ def _scenario(options: Namespace, command: list[str], undo: contextlib.ExitStack
     )
 
 
-def _explore(scenario: Scenario, options: Namespace) -> int:
+def _explore(scenario: Scenario, options: Namespace, command: list[str]) -> int:
     from spectacles.lab.schedules.explorer import Verdict, explore
 
     killed = _who(scenario, options.kill)
+    refuse_unwritable(options.html, options.save, options.script)
+    if options.html is not None:
+        require_jinja()
     progress = report.Progress(sys.stderr)
     try:
         done = explore(
@@ -149,11 +159,11 @@ def _explore(scenario: Scenario, options: Namespace) -> int:
         )
     finally:
         progress.end()
-    where = _save(done, options.script) if done.found is not None else None
+    where = _save(done, options) if done.found is not None else None
     if options.json:
         print(json.dumps(report.plain(done, where), ensure_ascii=False, indent=1))
     else:
-        print(report.text(done, where, _again(options, where)))
+        print(report.text(done, where, _again(options, command, where)))
     return {Verdict.FOUND: EXIT_FAILED, Verdict.NONE: EXIT_DONE, Verdict.OPEN: EXIT_OPEN}[done.verdict]
 
 
@@ -166,15 +176,22 @@ def _who(scenario: Scenario, kill: str | None) -> frozenset[str]:
     return frozenset((kill,))
 
 
-def _save(done: Report, wanted: str | None) -> Path:
-    """Write the script of what was found, and return where. Raises OSError."""
+def _save(done: Report, options: Namespace) -> Path:
+    """Write the script of what was found, and what else is asked for; return where the script is. Raises OSError."""
     assert done.found is not None
-    path = Path(wanted if wanted is not None else f"{done.scenario.title}.script")
-    path.write_text(done.found.script, encoding="utf-8")
+    path = Path(options.script if options.script is not None else f"{done.scenario.title}.script")
+    write_whole(str(path), done.found.script)
+    if options.html is not None or options.save is not None:
+        record = report.record(done)
+        if options.save is not None:
+            store.save(record, options.save)
+        if options.html is not None:
+            run = focus.during(derive.run(record, done.scenario.title), record.ready, 0)
+            write_whole(options.html, page.compare(page.Side(run, verdict=done.found.failure.text, good=False)))
     return path
 
 
-def _again(options: Namespace, where: Path | None) -> str:
+def _again(options: Namespace, command: list[str], where: Path | None) -> str:
     """Return the command that plays the script again."""
     if where is None:
         return ""
@@ -185,7 +202,7 @@ def _again(options: Namespace, where: Path | None) -> str:
         words.append(f'--clients "{options.clients}"')
     if options.seats is not None:
         words.append(f"--seats {options.seats}")
-    return " ".join([*words, f"--replay {where}", *(["-- ..."] if not options.what else [])])
+    return " ".join([*words, f"--replay {shlex.quote(str(where))}", *(["--", shlex.join(command)] if command else [])])
 
 
 def _replay(scenario: Scenario, options: Namespace) -> int:

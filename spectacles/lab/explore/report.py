@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from spectacles.common.text import printable
 from spectacles.lab.display.french import number
+from spectacles.lab.kernel.machine import machine
+from spectacles.lab.record import sources, store
 from spectacles.lab.schedules.explorer import Verdict
 from spectacles.lab.schedules.words import object_words
 
@@ -159,6 +161,18 @@ def replayed(done: Replay) -> str:
     else:
         lines.append("Joué : rien de mal." if not done.missed else "Rien de mal dans ce qui a été joué.")
     return "\n".join(_wrapped(line) for line in lines)
+
+
+def record(report: Report) -> store.Record:
+    """Return what was found as a record, from which drawings are made."""
+    found = report.found
+    assert found is not None
+    commands = {actor.name: actor.command for actor in report.scenario.actors}
+    about = store.head(commands, machine(report.scenario.folder or "."), verdict=found.failure.text)
+    folders = [report.scenario.folder] if report.scenario.folder else []
+    return store.Record(
+        about, list(found.run.events), places=sources.places(found.run.events, folders), ready=found.run.first
+    )
 
 
 def plain(report: Report, where: Path | None) -> dict[str, Any]:

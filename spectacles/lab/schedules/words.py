@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectacles.lab.gate.events import BUSY, HAS, LACKS, RELEASES, WAITS, WAKES, WANTS, Event, Kind
+from spectacles.lab.gate.events import BEGINS, BUSY, HAS, LACKS, RELEASES, WAITS, WAKES, WANTS, Event, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from spectacles.lab.schedules.stage import Run
 
 ASKED = (Kind.CALL, Kind.MARK, Kind.ACCESS)
@@ -197,11 +199,11 @@ def event_words(event: Event, sources: Sources) -> str:
 
 def segments(run: Run, sources: Sources) -> list[Segment]:
     """Return the run from its first choice on, cut where another task moves."""
-    doing = _doing(run)
+    doing, told = _doing(run), _told(run)
     found: list[Segment] = []
     for index, step in enumerate(run.steps):
         verb, _, task = step.choice.rpartition(" ")
-        lines = tuple(_line(event, sources) for event in doing.get(index, ()))
+        lines = tuple(_line(event, told, sources) for event in doing.get(index, ()))
         last = next((one for one in step.ready if one.task == step.last and not one.yields), None)
         if found and found[-1].task == task and not verb and not found[-1].killed:
             found[-1] = Segment(task, found[-1].lines + lines, found[-1].preempted, found[-1].before)
@@ -215,9 +217,23 @@ def segments(run: Run, sources: Sources) -> list[Segment]:
     return found
 
 
-def _line(event: Event, sources: Sources) -> Line:
-    place, text = sources.of(str(event.arguments["at"])) if event.arguments.get("at") else ("", "")
+def _line(event: Event, told: Mapping[int, str], sources: Sources) -> Line:
+    place, text = sources.of(_at(event, told))
     return Line(event_words(event, sources), place, text, event.seq)
+
+
+def _told(run: Run) -> dict[int, str]:
+    """Return where calls were made, by their seq: that is in their results."""
+    return {event.of: str(event.arguments["at"]) for event in run.events if event.of and event.arguments.get("at")}
+
+
+def _at(event: Event, told: Mapping[int, str]) -> str:
+    """Return where an event comes from, "" where nobody knows. A call is before the place that it returns to."""
+    at = str(event.arguments.get("at") or told.get(event.seq, ""))
+    program, _, offset = at.partition("+")
+    if not offset or event.kind == Kind.ACCESS or event.call == BEGINS:
+        return at
+    return f"{program}+{int(offset, 16) - 1:#x}"
 
 
 def _doing(run: Run) -> dict[int, list[Event]]:
@@ -268,7 +284,7 @@ def script(run: Run, title: str, why: str, sources: Sources) -> str:
             parts[-1][1].extend(doing.get(index, ()))
         else:
             parts.append((task, list(doing.get(index, ()))))
-    made = _makers(run)
+    made, told = _makers(run), _told(run)
 
     def go(event: Event) -> None:
         """Write the lines that let the task of an event go on until it has done that."""
@@ -289,7 +305,7 @@ def script(run: Run, title: str, why: str, sources: Sources) -> str:
             and _matches(other, event, named)
         )
         left[name] = event.seq
-        place = sources.of(str(event.arguments["at"]))[0] if event.arguments.get("at") else ""
+        place = sources.of(_at(event, told))[0]
         comment = f"{event_words(event, sources)}" + (f", {place}" if place else "")
         lines.extend([f"{name}: {what}"] * (count - 1))
         lines.append(f"{f'{name}: {what}':<50} # {comment}")
