@@ -145,6 +145,16 @@ def _covered(report: Report) -> str:
         said += [f"N'a pas pu être jugé : {trouble}" for trouble in report.troubles]
     if not report.scenario.accesses:
         said.append("Points de choix : appels et verrous seulement, pas les accès à la mémoire partagée.")
+    if report.threads:
+        said.append(
+            "Fils d'exécution : vus sont leurs appels, leurs verrous, et ce qui change les variables du programme ; "
+            "pas les lectures, ni le tas."
+        )
+    if report.testimony is not None:
+        races, first = report.testimony.races, report.testimony.first
+        where = f", le premier à {first}" if first else ""
+        found = f"{races} accès sans verrou commun{where}" if races else "rien"
+        said.append(f"Helgrind, deuxième témoin, sur une exécution : {found}.")
     said += [f"Non vu ici : {note}" for note in report.notes]
     return "\n".join(_wrapped(line) for line in said)
 
@@ -192,6 +202,7 @@ def plain(report: Report, where: Path | None) -> dict[str, Any]:
         "workers": report.workers,
         "troubles": report.troubles,
         "notes": report.notes,
+        "helgrind": None if report.testimony is None else report.testimony.races,
         "found": None
         if found is None
         else {

@@ -16,6 +16,7 @@ from spectacles.lab.schedules.scenario import Scenario
 from spectacles.lab.schedules.search import Branch, Search
 from spectacles.lab.schedules.stage import Run, Stage
 from spectacles.lab.schedules.verdict import Failure, judge
+from spectacles.lab.schedules.witness import Testimony, helgrind
 
 ALONE = 0.4  # seconds before a second process is worth its start
 BRISK = 30  # schedules a second, from which on a worker is handed several at once
@@ -65,6 +66,8 @@ class Report:
     workers: int = 1
     troubles: list[str] = field(default_factory=list)  # why some could not be judged
     notes: list[str] = field(default_factory=list)  # what is not seen here
+    threads: bool = False  # a program had some: of their memory only changes of its own variables are seen
+    testimony: Testimony | None = None  # what Helgrind says of them, where it is installed
 
     @property
     def rate(self) -> float:
@@ -88,7 +91,8 @@ def explore(
 
     preemptions: at most. kills: deaths at most (who: names of programs that may die; none: all). reduce: False plays
     every order, even of independent steps. workers: processes; None: one a processor, at most 4. again: whether what is
-    found is played again by its script in a fresh world. told: called now and then with what is known until then.
+    found is played again by its script in a fresh world, and Helgrind asked about threads. told: called now and then with
+    what is known until then.
     Raises StageError, WorldError, GateError when the programs cannot be started.
     """
     search = Search(preemptions, reduce=reduce, kills=kills, who=who)
@@ -104,10 +108,13 @@ def explore(
             report.notes = list(stage.notes)
             wanted = 1 if stage.alone else wanted
             wrong = _run(search, stage, report, started, seconds, wanted, processors, undo, told)
+            report.threads = stage.threads
             if wrong is not None:
                 report.found = _show(stage, wrong)
     finally:
         report.elapsed = time.monotonic() - started
+    if again and report.threads:
+        report.testimony = helgrind(scenario)
     if report.found is not None:
         if again:
             found = report.found

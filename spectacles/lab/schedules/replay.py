@@ -118,6 +118,9 @@ def replay(scenario: Scenario, text: str, *, patience: float = PATIENCE) -> Repl
         if scenario.service is not None and scenario.service.file:
             wanted.add(scenario.service.file)
         for place in wanted:
+            if place.startswith("memory "):
+                files[place] = gate.memory(place)
+                continue
             with contextlib.suppress(OSError):
                 files[place] = (world.folder / place).read_bytes()
         printed = {name: program.output() for name, program in programs.items()}

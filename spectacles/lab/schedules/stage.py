@@ -103,6 +103,7 @@ class _Points:
     def __init__(self) -> None:
         self.processes: dict[str, points.Process] = {}  # by the name of any of their tasks
         self.named: dict[int, str] = {}
+        self.threads = False  # there have been some, in any run
         self.all = False  # hold every call: where a death makes a difference
         self.keys: dict[str, points.Keys] = {}
         self.steady: Callable[[str], str] = str
@@ -126,7 +127,7 @@ class _Points:
         if event.kind == Kind.BIRTH:
             parent = self.processes.get(event.arguments["parent"])
             if event.arguments["thread"] and parent is not None:
-                parent.threaded = True
+                parent.threaded = self.threads = True
                 self.processes[event.task] = parent
                 return
             mother = parent.name if parent is not None else ""
@@ -155,6 +156,11 @@ class Stage:
         self.alone = False  # no private world: there can be no second stage
         self._copied: set[str] = set()
         self._staying = {actor.name for actor in scenario.actors if actor.stays}
+
+    @property
+    def threads(self) -> bool:
+        """Whether a program has had threads, until now."""
+        return self._policy.threads
 
     def __enter__(self) -> Stage:
         scenario = self.scenario
@@ -282,6 +288,8 @@ class Stage:
         return total
 
     def _read(self, place: str) -> bytes:
+        if place.startswith("memory "):
+            return self._gate.memory(place)
         with contextlib.suppress(OSError):
             return (self._world.folder / place).read_bytes()
         return b""
