@@ -455,7 +455,10 @@ class Gate:
             self._died(task)
             return Rest(task.name, "dead"), ""
         said = calls.name(number)
-        if state in "SDT" and task._pending is not None and task._pending[0].call in ("fork", "thread"):
+        waits = said == "fork" and task._pending is not None and bool(task._pending[0].arguments.get("waits"))
+        sleeps = waits or state == "T" or (state == "S" and said in calls.BLOCKING)
+        bore = task._pending is not None and task._pending[0].call in ("fork", "thread")
+        if bore and (sleeps or (state in "SD" and not self.policy.stepwise)):
             # It sleeps without having made another call since: its child may not have made its first one.
             known = len(self.tasks)
             self._name_children(task)
@@ -467,7 +470,7 @@ class Gate:
             if pending is not None and pending[0].call in (BUSY, WAITS) and said == "futex":
                 where = pending[0].object
             return Rest(task.name, "asleep", said or "stopped", where), ""
-        if said == "fork" and task._pending is not None and task._pending[0].arguments.get("waits"):
+        if waits:
             return Rest(task.name, "asleep", said), ""
         return None, f"état {state}, " + (f"dans {said}" if said else f"appel {number}" if number >= 0 else "calcule")
 

@@ -91,8 +91,8 @@ def explore(
 
     preemptions: at most. kills: deaths at most (who: names of programs that may die; none: all). reduce: False plays
     every order, even of independent steps. workers: processes; None: one a processor, at most 4. again: whether what is
-    found is played again by its script in a fresh world, and Helgrind asked about threads. told: called now and then with
-    what is known until then.
+    found is played again by its script in a fresh world, and Helgrind asked about threads. told: called now and then
+    with what is known until then.
     Raises StageError, WorldError, GateError when the programs cannot be started.
     """
     search = Search(preemptions, reduce=reduce, kills=kills, who=who)
