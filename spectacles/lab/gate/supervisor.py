@@ -455,10 +455,8 @@ class Gate:
             self._died(task)
             return Rest(task.name, "dead"), ""
         said = calls.name(number)
-        waits = said == "fork" and task._pending is not None and bool(task._pending[0].arguments.get("waits"))
-        sleeps = waits or state == "T" or (state == "S" and said in calls.BLOCKING)
         bore = task._pending is not None and task._pending[0].call in ("fork", "thread")
-        if bore and (sleeps or (state in "SD" and not self.policy.stepwise)):
+        if state in "SDT" and bore and not self.policy.stepwise:
             # It sleeps without having made another call since: its child may not have made its first one.
             known = len(self.tasks)
             self._name_children(task)
@@ -470,7 +468,7 @@ class Gate:
             if pending is not None and pending[0].call in (BUSY, WAITS) and said == "futex":
                 where = pending[0].object
             return Rest(task.name, "asleep", said or "stopped", where), ""
-        if waits:
+        if said == "fork" and task._pending is not None and task._pending[0].arguments.get("waits"):
             return Rest(task.name, "asleep", said), ""
         return None, f"état {state}, " + (f"dans {said}" if said else f"appel {number}" if number >= 0 else "calcule")
 
@@ -538,6 +536,12 @@ class Gate:
             if found.state == "asleep":
                 self._gather(0)  # in this order: what is about to be held looks like sleep
                 arrived = self._arrived.pop(task.tid, None)
+            if arrived is None and found.state == "asleep" and task.bore:
+                known = len(self.tasks)
+                self._name_children(task)
+                task.bore = False
+                if len(self.tasks) > known:
+                    return "un enfant vient de naître"
             if arrived is None:
                 task.rest = found
                 return f"{task.name} vient de mourir" if found.state == "dead" and task is not self._turn else ""

@@ -433,6 +433,8 @@ class Keeper:
             self._reap()
             time.sleep(0.0002)
         if self._setup["private"]:
+            while not _are_free(order["pid"], order["numbers"]) and time.monotonic() < deadline:
+                time.sleep(0.0005)
             leftovers.clear(self._stay | self._lent)
             for name, value in (
                 ("ns_last_pid", order["pid"]),
@@ -632,6 +634,28 @@ class Keeper:
             if done:
                 removed.append(f"{kind} {name}")
         return removed
+
+
+def _are_free(last: int, count: int) -> bool:
+    """Say whether the next `count` processes after number `last` would be numbered without a gap.
+
+    The last thread of a process tells its end, and gives its number back a moment later: no file says when.
+    """
+    if not count:
+        return True
+    try:
+        with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+            file.write(str(last))
+    except OSError:
+        return True  # they are not ours to choose
+    for number in range(last + 1, last + 1 + count):
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
+        if child != number:
+            return False
+    return True
 
 
 def _signal(pid: int, number: int) -> None:

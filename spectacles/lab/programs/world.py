@@ -400,14 +400,15 @@ class World:
         """Keep what the folder holds now, as what reset() makes again. Blocks. Raises WorldError."""
         self._ask({"do": "remember"}, "remembered")
 
-    def reset(self, keep: Collection[Program] = (), *, pid: int = 0) -> bool:
+    def reset(self, keep: Collection[Program] = (), *, pid: int = 0, numbers: int = 0) -> bool:
         """Make the world as it was when remember() was called: kill all but `keep` (not their children), remove what is
         in the kernel and elsewhere in the world, restore the folder; the next process gets the PID after `pid`.
 
+        numbers: so many after that one are made sure to be free; needed only after programs with threads.
         Without a private world, only what is known to be its programs' is removed, and PIDs go on. Blocks. Return
         whether nobody is left. Raises WorldError.
         """
-        order = {"do": "reset", "keep": [program.inside for program in keep], "pid": pid}
+        order = {"do": "reset", "keep": [program.inside for program in keep], "pid": pid, "numbers": numbers}
         return not self._ask(order, "fresh")["left"]
 
     def lend(self, path: str | Path) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from spectacles.lab.gate.supervisor import Rest
 
 FIRST_PID = 100  # the PID before that of the first program of a run, in a private world
+MOST_NUMBERS = 20  # of them that are made sure to be the same in the next run, where there are threads
 LAST_SLEEPS = 2  # sleeps, and waits in vain, that a task that stays gets while there is nobody else
 IDLE = 6  # of them together, while nobody else moves, before it is said that nothing will happen any more
 
@@ -104,6 +105,7 @@ class _Points:
         self.processes: dict[str, points.Process] = {}  # by the name of any of their tasks
         self.named: dict[int, str] = {}
         self.threads = False  # there have been some, in any run
+        self.numbers = 0  # of processes and threads of the last run, where there were threads
         self.all = False  # hold every call: where a death makes a difference
         self.keys: dict[str, points.Keys] = {}
         self.steady: Callable[[str], str] = str
@@ -126,6 +128,8 @@ class _Points:
         """Note who is born."""
         if event.kind == Kind.BIRTH:
             parent = self.processes.get(event.arguments["parent"])
+            if self.threads:
+                self.numbers = min(max(self.numbers, event.arguments["inside"] - FIRST_PID), MOST_NUMBERS)
             if event.arguments["thread"] and parent is not None:
                 parent.threaded = self.threads = True
                 self.processes[event.task] = parent
@@ -205,7 +209,7 @@ class Stage:
 
     def play(self, choices: Sequence[str] = (), expected: Sequence[str] = ()) -> Run:
         """Play one schedule. choices: as many as are given; expected: the label of each, checked. Raises Diverged."""
-        self._world.reset(self._gate.prepared, pid=FIRST_PID)
+        self._world.reset(self._gate.prepared, pid=FIRST_PID, numbers=self._policy.numbers)
         self._policy.clear()
         self._terminals: dict[str, int] = {}
         self._printed = {actor.name: bytearray() for actor in self.scenario.actors}
