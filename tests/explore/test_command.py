@@ -33,7 +33,7 @@ pattern = '^7\\n$'
 def test_a_race_in_words(programs: Path, tmp_path: Path) -> None:
     """Who moves, up to where, who is kept from going on; a script that plays it again. Exit codes 1, then 1, then 0.
 
-    (Seen to fail: with words of the schedule taken from the steps that were held alone.)
+    (Seen to fail: with who is preempted left out of the segments.)
     """
     done = helpers.run([*COMMAND, "--", programs / "memoire"], cwd=tmp_path, timeout=120)
     assert done.returncode == 1, done
@@ -136,7 +136,7 @@ def test_what_memory_holds(tmp_path: Path) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_usage(words: list[str], said: str, tmp_path: Path) -> None:
-    """One line, exit code 2, nothing written. (Seen to fail: with ValueError let through.)"""
+    """One line, exit code 2, nothing written. (Seen to fail: with --kill's name not looked for.)"""
     done = helpers.run([*COMMAND, *words], cwd=tmp_path)
     assert done.returncode == 2, done
     assert said in helpers.one_line(done)
