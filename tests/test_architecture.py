@@ -76,7 +76,7 @@ def test_arrows_point_down(path: Path) -> None:
 
 # The wings of the lab from the ground up: each leans on those before it only. What comes after them, the commands,
 # leans on any wing and on no other command.
-WINGS = ("programs", "display", "kernel", "gate", "record", "judge", "schedules")
+WINGS = ("programs", "display", "kernel", "gate", "record", "judge", "dossier", "schedules")
 LAB_COMMANDS = ("bench", "check", "compare", "demo", "explore", "hazards", "linearizability", "trace", "watch")
 LAB = PACKAGE / "lab"
 ROOMS = sorted({path.relative_to(LAB).parts[0].removesuffix(".py") for path in MODULES if LAB in path.parents})

@@ -8,10 +8,11 @@ it only:
     display      shows things: the terminal, French figures
     kernel       looks at what the kernel knows, and touches nothing
     gate         stops anybody's program at chosen system calls, and decides what becomes of each
-    record       what happened in a run, as data, and its drawings
+    record       what happened in a run, as data: kept, matched, drawn
     judge        says whether what was seen is right
+    dossier      somebody's program: how it is built, started and spoken to
     schedules    plays every order that matters of a few programs, and finds the one that goes wrong
-    compare, bench, demo, explore, linearizability, watch      the commands, which do not lean on each other
+    bench, check, compare, demo, explore, hazards, linearizability, trace, watch     the commands: none leans on another
 
 `c` is the C reference itself; `programs` builds it. tests/test_architecture.py holds all this.
 
@@ -21,16 +22,20 @@ for it, which type checkers take for the same, and so start without `typing`; no
 
 __all__ = [
     "bench",
+    "check",
     "compare",
     "demo",
     "display",
+    "dossier",
     "explore",
     "gate",
+    "hazards",
     "judge",
     "kernel",
     "linearizability",
     "programs",
     "record",
     "schedules",
+    "trace",
     "watch",
 ]

@@ -67,7 +67,10 @@ _NUMBERS = {  # number on x86-64, on aarch64 (-1: it has none), name
     "nanosleep": (35, 101, "sleep"), "clock_nanosleep": (230, 115, "sleep"), "pause": (34, -1, "pause"),
     "rt_sigsuspend": (130, 133, "pause"),
 }
-_ON_REQUEST = {"close": (3, 57, "close")}  # frequent, and of interest only where nothing else tells of an end
+_ON_REQUEST = {  # held only where they are asked for by name
+    "close": (3, 57, "close"),  # frequent, and of interest only where nothing else tells of an end
+    "set_robust_list": (273, 99, "begins"),  # the first call of a thread of glibc, before its function
+}
 _ONLY_KNOWN = {  # never held, but a task may be asleep in them
     "futex": (202, 98, "futex"), "restart_syscall": (219, 128, "restart"), "rt_sigtimedwait": (128, 137, "sigwait"),
     "futex_waitv": (449, 449, "futex"), "epoll_pwait2": (441, 441, "poll"),
@@ -76,14 +79,13 @@ _ONLY_KNOWN = {  # never held, but a task may be asleep in them
 _COLUMN = 1 if os.uname().machine == "aarch64" else 0
 MARK_NUMBER = (110, 173)[_COLUMN]  # getppid
 
-REAL = {  # by number
-    (numbers[0], numbers[1])[_COLUMN]: real for real, numbers in (_NUMBERS | _ON_REQUEST).items()
-}
+REAL = {(numbers[0], numbers[1])[_COLUMN]: real for real, numbers in (_NUMBERS | _ON_REQUEST).items()}  # by number
 REAL.pop(-1, None)
 _BY_NUMBER = {
     (row[0], row[1])[_COLUMN]: row[2] for row in (*_NUMBERS.values(), *_ON_REQUEST.values(), *_ONLY_KNOWN.values())
 }
-NAMES = tuple(dict.fromkeys(numbers[2] for numbers in _NUMBERS.values()))  # of all calls that can be held
+NAMES = tuple(dict.fromkeys(numbers[2] for numbers in _NUMBERS.values()))  # of all calls that are held by default
+MORE = tuple(numbers[2] for numbers in _ON_REQUEST.values())  # and of those that can be
 
 # In which a task may sleep until somebody else does something.
 # fmt: off
@@ -129,7 +131,7 @@ def mark_name(number: int) -> str:
 def numbers_of(names: Sequence[str]) -> set[int]:
     """Return all numbers of the calls called so. Raises ValueError, which names one that is not known."""
     for wanted in names:
-        if wanted not in NAMES and wanted not in _ON_REQUEST:
+        if wanted not in (*NAMES, *MORE):
             raise ValueError(f"appel inconnu : {wanted} (connus : {' '.join(NAMES)})")
     return {number for number in REAL if _BY_NUMBER[number] in names}
 

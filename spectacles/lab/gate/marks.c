@@ -1,9 +1,10 @@
 /* What no system call shows: locks that nobody contends, accesses to shared memory, results of calls.
 
    A preload library. It reports each by a harmless system call that the gate's filter knows by its first argument,
-   getppid(TAG, kind, a, b, c): so that one gate sees, and may hold, everything. $SPECTACLES_MARKS says which: "l" locks,
-   "r" results, "a" accesses (x86-64 only), "t" threads: their beginnings, and with "a" what changes the program's own
-   variables once there are threads; "c" the clock: see there. Without it, and outside the gate, nothing is changed.
+   getppid(TAG, kind, a, b, c): so that one gate sees, and may hold, everything. `c` is where in the program it was asked
+   for, 0 where that is an interpreter. $SPECTACLES_MARKS says which: "l" locks, "r" results, "a" accesses (x86-64 only),
+   "t" threads: their beginnings, and with "a" what changes the program's own variables once there are threads; "c" the
+   clock: see there. Without it, and outside the gate, nothing is changed.
 
    Accesses: the pages of shared memory are made inaccessible. Each access raises SIGSEGV, whose handler reports it, opens
    the pages and sets the trap flag; after that one instruction SIGTRAP closes them again. The kernel's own accesses do
@@ -20,6 +21,7 @@
 #include <link.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <mqueue.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -791,7 +793,7 @@ sem_t *sem_open(const char *name, int flags, ...) {
             try = (int (*)(sem_t *))dlsym(RTLD_NEXT, "sem_trywait"); \
         if (!SEEN) \
             return real arguments; \
-        mark(WANTS, (uintptr_t)lock, 0, 0); \
+        mark(WANTS, (uintptr_t)lock, 0, PLACE); \
         int opened = open_for(lock); \
         int got = try(lock); \
         if (got < 0 && errno == EAGAIN) { \
@@ -811,7 +813,7 @@ int sem_trywait(sem_t *lock) {
     REAL(int, sem_trywait, sem_t *);
     if (!SEEN)
         return real(lock);
-    mark(WANTS, (uintptr_t)lock, 0, 0);
+    mark(WANTS, (uintptr_t)lock, 0, PLACE);
     int opened = open_for(lock);
     int got = real(lock);
     close_pages(opened);
@@ -822,7 +824,7 @@ int sem_trywait(sem_t *lock) {
 int sem_post(sem_t *lock) {
     REAL(int, sem_post, sem_t *);
     if (SEEN)
-        mark(RELEASES, (uintptr_t)lock, 0, 0);
+        mark(RELEASES, (uintptr_t)lock, 0, PLACE);
     int opened = open_for(lock);
     int got = real(lock);
     close_pages(opened);
@@ -837,7 +839,7 @@ int sem_post(sem_t *lock) {
             try = (int (*)(pthread_mutex_t *))dlsym(RTLD_NEXT, "pthread_mutex_trylock"); \
         if (!SEEN) \
             return real arguments; \
-        mark(WANTS, (uintptr_t)lock, 0, 0); \
+        mark(WANTS, (uintptr_t)lock, 0, PLACE); \
         int opened = open_for(lock); \
         int got = try(lock); \
         if (got == EBUSY) { \
@@ -856,7 +858,7 @@ int pthread_mutex_trylock(pthread_mutex_t *lock) {
     REAL(int, pthread_mutex_trylock, pthread_mutex_t *);
     if (!SEEN)
         return real(lock);
-    mark(WANTS, (uintptr_t)lock, 0, 0);
+    mark(WANTS, (uintptr_t)lock, 0, PLACE);
     int opened = open_for(lock);
     int got = real(lock);
     close_pages(opened);
@@ -867,7 +869,7 @@ int pthread_mutex_trylock(pthread_mutex_t *lock) {
 int pthread_mutex_unlock(pthread_mutex_t *lock) {
     REAL(int, pthread_mutex_unlock, pthread_mutex_t *);
     if (SEEN)
-        mark(RELEASES, (uintptr_t)lock, 0, 0);
+        mark(RELEASES, (uintptr_t)lock, 0, PLACE);
     int opened = open_for(lock);
     int got = real(lock);
     close_pages(opened);
@@ -886,7 +888,7 @@ int pthread_cond_wait(pthread_cond_t *queue, pthread_mutex_t *lock) {
         real = (int (*)(pthread_cond_t *, pthread_mutex_t *))condition("pthread_cond_wait");
     if (!SEEN)
         return real(queue, lock);
-    mark(WAITS, (uintptr_t)queue, (uintptr_t)lock, 0);
+    mark(WAITS, (uintptr_t)queue, (uintptr_t)lock, PLACE);
     int opened = open_for(lock);
     int got = real(queue, lock);
     close_pages(opened);
@@ -900,7 +902,7 @@ int pthread_cond_timedwait(pthread_cond_t *queue, pthread_mutex_t *lock, const s
         real = (int (*)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *))condition("pthread_cond_timedwait");
     if (!SEEN)
         return real(queue, lock, limit);
-    mark(WAITS, (uintptr_t)queue, (uintptr_t)lock, 0);
+    mark(WAITS, (uintptr_t)queue, (uintptr_t)lock, PLACE);
     int opened = open_for(lock);
     int got = real(queue, lock, limit);
     close_pages(opened);
@@ -914,7 +916,7 @@ int pthread_cond_timedwait(pthread_cond_t *queue, pthread_mutex_t *lock, const s
         if (!real) \
             real = (int (*)(pthread_cond_t *))condition(#name); \
         if (SEEN) \
-            mark(WAKES, (uintptr_t)queue, 0, 0); \
+            mark(WAKES, (uintptr_t)queue, 0, PLACE); \
         int opened = open_for(queue); \
         int got = real(queue); \
         close_pages(opened); \

@@ -604,7 +604,11 @@ class Gate:
             self._record(
                 task, Kind.DECISION, "kill", of=task.held.seq if task.held else 0, arguments={"signal": number}
             )
-            task.killed = task.killed or number == signal.SIGKILL
+            if number == signal.SIGKILL:
+                for other in self._by_tid.values():
+                    if other.pid == task.pid:  # whoever lets all go after this must not let its held call happen
+                        other.killed = True
+                        other.held = other._notification = None
             self._shaken = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(task.pid, number)
@@ -831,10 +835,11 @@ class Gate:
         if said in ("reads", "writes"):
             where, _, offset = place.partition("+")
             at = self._names.place(caller, b)
-            return self._record(task, Kind.ACCESS, said, where, {"offset": int(offset or "0", 16), "at": at})
+            there = {"offset": int(offset or "0", 16), "at": at, "data": caller.memory(a, 8)}
+            return self._record(task, Kind.ACCESS, said, where, there)
         if said == BEGINS:
             return self._record(task, Kind.MARK, said, "", {"at": place})
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {"at": self._names.place(caller, c)} if c else {}
         what = "condition" if said in (WAITS, WAKES) else "lock"
         lock = place if place.startswith("semaphore ") else f"{what} {place}"
         if said == WAITS:

@@ -135,7 +135,5 @@ class Run:
     steps: tuple[Step, ...]  # by seq
     transfers: tuple[Transfer, ...]  # of one object: in the order in which they left it
     holds: tuple[Hold, ...]
-    about: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # when, machine, commands, versions: what the file's head says
+    about: Mapping[str, Any] = field(default_factory=dict)  # when, machine, commands, versions: the file's head
     unsent: tuple[int, ...] = ()  # seqs of sends that nobody took: what was left lying in the kernel
