@@ -58,7 +58,7 @@ def test_metadata(wheel: Path) -> None:
     assert metadata["Author"] == "the spectacles developers"
     assert licence.startswith("MIT License\n\nCopyright (c) 2026 the spectacles developers\n")
     needed = {re.split(r"[^\w-]", line)[0] for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}
-    assert needed == {"jinja2", "posix-ipc", "rich", "sysv-ipc"}
+    assert needed == {"jinja2", "posix-ipc", "pyelftools", "rich", "sysv-ipc"}
     assert re.findall(r"^(\w+) = ", scripts, re.MULTILINE) == ["spectacles"]
 
 
