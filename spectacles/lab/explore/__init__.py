@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -163,7 +164,8 @@ def _explore(scenario: Scenario, options: Namespace, command: list[str]) -> int:
     if options.json:
         print(json.dumps(report.plain(done, where), ensure_ascii=False, indent=1))
     else:
-        print(report.text(done, where, _again(options, command, where)))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(report.text(done, where, _again(options, command, where), width))
     return {Verdict.FOUND: EXIT_FAILED, Verdict.NONE: EXIT_DONE, Verdict.OPEN: EXIT_OPEN}[done.verdict]
 
 

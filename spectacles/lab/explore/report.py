@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from spectacles.lab.schedules.words import Line, Segment
 
 WIDTH = 100
-TASK = 12  # columns of a task's name
-TEXT = 46  # columns of what it does
+TEXT = 46  # columns of what a task does
 FOLDED = 6  # lines of one segment that are shown; of more, the first and the last three
 
 
@@ -53,18 +52,18 @@ def _many(count: int, noun: str) -> str:
     return f"{number(count)} {noun}{'s' if count > 1 else ''}"
 
 
-def text(report: Report, where: Path | None, again: str) -> str:
-    """Return the report."""
+def text(report: Report, where: Path | None, again: str, width: int | None = None) -> str:
+    """Return the report. width: of a screen, at whose edge lines of source are cut; None: nothing is."""
     parts = []
     if report.found is not None:
-        parts.append(_found(report.found))
+        parts.append(_found(report.found, width))
     parts.append(_covered(report))
     if report.found is not None and where is not None:
         parts.append(f"Script : {where}\nPour le rejouer : {again}")
     return "\n\n".join(parts)
 
 
-def _found(found: Found) -> str:
+def _found(found: Found, width: int | None) -> str:
     sure = (
         "revu dans un monde neuf, par le script"
         if found.sure
@@ -74,9 +73,11 @@ def _found(found: Found) -> str:
     head = f"TROUVÉ, avec {_many(branch.preemptions, 'préemption')}"
     head += f" et {_many(branch.kills, 'mort')}" if branch.kills else ""
     lines = [f"{head} ({sure}) :", textwrap.indent(_wrapped(object_names(found.failure.text)), "  "), ""]
-    for segment in found.segments:
-        lines += _segment(segment)
-    return "\n".join(lines)
+    column = max((len(segment.task) for segment in found.segments), default=0) + 2
+    schedule = [line for segment in found.segments for line in _segment(segment, column)]
+    return "\n".join(
+        [*lines, *(line if width is None or len(line) <= width else f"{line[: width - 1]}…" for line in schedule)]
+    )
 
 
 def object_names(said: str) -> str:
@@ -94,13 +95,13 @@ def _missed(found: Found) -> str:
     return "; ".join(str(missed) for missed in found.again.missed) or "il finit bien"
 
 
-def _segment(segment: Segment) -> list[str]:
+def _segment(segment: Segment, column: int) -> list[str]:
     lines = []
     if segment.preempted:
         pending = f", qui allait faire : {segment.before}" if segment.before else ""
-        lines.append(f"  {'':<{TASK}}── préemption de {segment.preempted}{pending}")
+        lines.append(f"  {'':<{column}}── préemption de {segment.preempted}{pending}")
     if segment.killed:
-        return [*lines, f"  {segment.task:<{TASK}}✗ tué ici"]
+        return [*lines, f"  {segment.task:<{column}}✗ tué ici"]
     shown = list(segment.lines)
     between: list[Line | None] = list(shown)
     if len(shown) > FOLDED:
@@ -109,9 +110,9 @@ def _segment(segment: Segment) -> list[str]:
     for line in between:
         if line is None:
             others = len(shown) - 5
-            lines.append(f"  {'':<{TASK}}⋮ ({others} autre{'s' if others > 1 else ''} pas)")
+            lines.append(f"  {'':<{column}}⋮ ({others} autre{'s' if others > 1 else ''} pas)")
             continue
-        said = f"  {name:<{TASK}}{printable(line.text):<{TEXT}}"
+        said = f"  {name:<{column}}{printable(line.text):<{TEXT}}"
         if line.place:
             said += f" {line.place:<14} {printable(line.source)}"
         lines.append(said.rstrip())

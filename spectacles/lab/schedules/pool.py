@@ -10,6 +10,7 @@ import contextlib
 import os
 import pickle
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -118,6 +119,7 @@ def settle_down(processor: int | None) -> None:
 
 def serve() -> None:
     """The worker's side."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever explores, who ends us
     inward = os.fdopen(os.dup(0), "rb")
     outward = os.fdopen(os.dup(1), "wb")
     scenario, kills, processor = _receive(inward)
