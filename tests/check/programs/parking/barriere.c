@@ -16,12 +16,20 @@ static void close_up(int sig) {
     msgctl(demands, IPC_RMID, NULL); /* whoever waits in msgrcv returns */
 }
 
+/* Whose queue this is stands in a demand, which anybody can write: it is removed only if the car that has gone is the one
+ * that read from it last. */
+static void tow(int pid, int queue) {
+    struct msqid_ds about;
+    if (msgctl(queue, IPC_STAT, &about) == 0 && about.msg_lrpid == pid)
+        msgctl(queue, IPC_RMID, NULL);
+}
+
 /* A car that has gone without a word has left its queue behind. */
 static void remember(int pid, int queue) {
     static int next;
     for (int i = 0; i < CARS; i++) {
         if (cars[i].pid && kill(cars[i].pid, 0) < 0 && errno == ESRCH) {
-            msgctl(cars[i].queue, IPC_RMID, NULL);
+            tow(cars[i].pid, cars[i].queue);
             cars[i].pid = 0;
         }
         if (cars[i].pid == pid && cars[i].queue == queue)
@@ -101,7 +109,7 @@ int main(void) {
     }
     for (int i = 0; i < CARS; i++)
         if (cars[i].pid && kill(cars[i].pid, 0) < 0 && errno == ESRCH)
-            msgctl(cars[i].queue, IPC_RMID, NULL);
+            tow(cars[i].pid, cars[i].queue);
     msgctl(demands, IPC_RMID, NULL);
     puts("Parking fermé.");
     return closing ? 0 : 1;
