@@ -532,6 +532,7 @@ class Bench:
             if not self.until(lambda: one.program is None or one.program.code is not None):  # noqa: B023
                 one.kill()
                 self.until(lambda: one.program is None or one.program.code is not None)  # noqa: B023
+            one.program = None  # it is started again when it is to ask again
 
     def ask(self, request: Request, timeout: float | None = None) -> Answer:
         """Drive one request to its end and return the answer. Blocks, for the patience at most."""

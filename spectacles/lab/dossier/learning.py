@@ -65,6 +65,23 @@ def learn(built: Built, *, question: int = 0, known: Profile | None = None, pati
         channel = dataclasses.replace(channel, sizes=seen) if seen else channel
     if not profile.channel.kind:
         profile = dataclasses.replace(profile, channel=channel)
+    if profile.talks and profile.style == "menu" and not profile.clients and profile.channel.kind == "fifo":
+        profile = _alone(built, profile, patience)
+    return profile
+
+
+def _alone(built: Built, profile: Profile, patience: float) -> Profile:
+    """Return the profile, with one client at a time if a second one is not served beside the first.
+
+    FIFOs that all share say nothing of who writes: one client at a time is what the assignment asks for.
+    """
+    with Bench(built.folder, profile, patience=patience) as bench:
+        bench.serve()
+        item = profile.items[0].typed
+        first, second = bench.client("A"), bench.client("B")
+        if bench.ask(first.consult(item)).known and not bench.ask(second.consult(item)).known:
+            note = "un second client n'est pas servi à côté du premier : jugé avec un client à la fois"
+            return dataclasses.replace(profile, clients=1, notes=(*profile.notes, note))
     return profile
 
 
