@@ -78,6 +78,29 @@ def test_for_machines(programs: Path, tmp_path: Path) -> None:
     assert found["schedules"] >= 1
 
 
+def test_what_a_profile_knows(tmp_path: Path) -> None:
+    """Anybody's program by its profile: built, two clients, nothing found; and one that cannot be built is exit code 3.
+
+    (Seen to fail: with the profile's own names of items not typed.)
+    """
+    parking = helpers.ROOT / "tests" / "check" / "programs" / "parking"
+    profile: list[str | Path] = ["--profile", parking / "profil.toml"]
+    done = helpers.run([*COMMAND, parking, *profile, "--preemptions", "0"], cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done
+    assert "RIEN TROUVÉ" in done.stdout
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.c").write_text("int main(void) { return nothing; }")
+    for words, code in (
+        ([tmp_path / "broken", *profile], 3),
+        ([tmp_path / "absent", *profile], 2),
+        ([parking, "--profile", "absent.toml"], 2),
+        ([parking, *profile, "--c"], 2),
+    ):
+        done = helpers.run([*COMMAND, *words], cwd=tmp_path, timeout=60)
+        assert done.returncode == code, done
+        helpers.one_line(done)
+
+
 def test_what_memory_holds(tmp_path: Path) -> None:
     """Of a server that is still there: at the end of every run. (Seen to fail: with memory looked for by file name.)"""
     source = tmp_path / "serveur.c"

@@ -3,7 +3,7 @@
     scenarios    what is explored: a question and its clients, a file, a command
     report       what came of it, in French, and as JSON
 
-From outside: main(). Leans on programs, display, kernel, record and schedules.
+From outside: main(). Leans on programs, display, dossier, kernel, record and schedules.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def _parser() -> cli.Parser:
         "passe mal.\nLes programmes ne sont ni modifiés ni recompilés ; chacun tourne dans un monde à part.",
         usage='spectacles explore [options] Q --clients "reserve 5 1; reserve 5 1"\n'
         "        spectacles explore [options] FICHIER.toml\n"
+        "        spectacles explore [options] DOSSIER --profile PROFIL.toml\n"
         "        spectacles explore [options] -- COMMANDE ...",
         epilog="exemples : spectacles explore -- ./guichet                     un programme qui crée ses processus\n"
         '           spectacles explore 2 --c --clients "reserve 5 1; reserve 5 1"\n'
@@ -53,6 +54,7 @@ def _parser() -> cli.Parser:
         "3 les programmes ne démarrent pas ; 4 tout n'a pas pu être essayé, et rien trouvé ; 130 Ctrl-C.",
     )
     parser.add_argument("what", nargs="?", metavar="Q | FICHIER.toml", help="question 1 à 5, ou un scénario")
+    parser.add_argument("--profile", metavar="FICHIER", help="profil de « spectacles check » du programme d'un dossier")
     parser.add_argument("--c", action="store_true", help="la référence en C, au lieu du serveur et des clients Python")
     parser.add_argument(
         "--clients",
@@ -101,10 +103,10 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     with contextlib.ExitStack() as undo:
         try:
-            scenario = _scenario(options, command, undo)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-        try:
+            try:
+                scenario = _scenario(options, command, undo)
+            except ValueError as error:
+                raise UsageError(str(error)) from None
             return _replay(scenario, options) if options.replay else _explore(scenario, options, command)
         except UsageError:
             raise
@@ -119,6 +121,11 @@ def _scenario(options: Namespace, command: list[str], undo: contextlib.ExitStack
     if not command and options.what is None:
         raise UsageError("quoi explorer ? une question, un fichier .toml, ou une commande après « -- »")
     of_question = options.c or options.clients is not None or options.seats is not None
+    if options.profile is not None:
+        if command or of_question:
+            raise UsageError("--profile va avec le dossier d'un programme, et rien d'autre")
+        into = undo.enter_context(tempfile.TemporaryDirectory(prefix="spectacles-"))
+        return scenarios.of_dossier(options.what, options.profile, into, accesses=not options.calls_only)
     if command:
         if of_question:
             raise UsageError("--c, --clients et --seats vont avec une question, pas avec une commande")

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from spectacles.common.errors import UsageError, reason
 from spectacles.common.spectacle import MAX_SPECTACLE, Spectacle, pack_table
+from spectacles.lab.dossier.building import build
+from spectacles.lab.dossier.profile import load
 from spectacles.lab.programs import reference
 from spectacles.lab.programs.process import QUESTIONS
 from spectacles.lab.programs.world import ROOT
+from spectacles.lab.schedules.profiles import of_profile
 from spectacles.lab.schedules.scenario import Actor, Content, Scenario, Service
 
 if TYPE_CHECKING:
@@ -44,6 +47,17 @@ def of_command(command: list[str], *, accesses: bool = True) -> Scenario:
     return Scenario(
         _title(path.stem), (Actor(_title(path.stem), tuple(words)),), str(folder.resolve()), accesses=accesses
     )
+
+
+def of_dossier(source: str, profile: str, into: str, *, accesses: bool = True) -> Scenario:
+    """Build the program in the folder `source` into the empty folder `into`, and return the scenario of its profile.
+
+    Blocks while it is built. Raises UsageError, and SpectaclesError where it cannot be built.
+    """
+    known = load(profile)
+    if not Path(source).is_dir():
+        raise UsageError(f"{source} : pas un dossier")
+    return of_profile(known, str(build(source, into, known.build, known.files).folder), accesses=accesses)
 
 
 def _title(text: str) -> str:
