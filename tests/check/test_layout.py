@@ -27,7 +27,7 @@ def message(*data: bytes) -> tuple[Message, ...]:
     ],
 )
 def test_where_the_seats_stand(pack: object, offset: int, size: int, order: str) -> None:
-    """Seen to fail: with offsets tried from the left, whatever the alignment."""
+    """Seen to fail: with offsets tried from the left, whatever their alignment."""
     assert callable(pack)
     found = layout.find(message(pack(1)), message(pack(2)), 1, 2, "")
     assert found is not None
