@@ -26,6 +26,7 @@ from spectacles.lab.compare.rows import POINTS, Row, median
 from spectacles.lab.compare.runs import Run
 from spectacles.lab.compare.workload import CONSULT, RESERVE, SMALL, Notes, Request, Workload
 from spectacles.lab.display import french
+from spectacles.lab.display.files import write_whole
 from spectacles.lab.kernel import processes
 from spectacles.lab.programs import reference
 from tests import helpers
@@ -836,6 +837,25 @@ def test_strange_names(tmp_path: Path) -> None:
     assert all((tmp_path / name).exists() for name in names)
     run = runs.load(str(tmp_path / names[0]))
     assert "--html" in run.command
+
+
+def test_what_is_no_file_is_written_to(tmp_path: Path) -> None:
+    """A link stays one, /dev/stdout is written to; a FIFO, as any device is. (Before: a file in its place, as root.)"""
+    (tmp_path / "page").write_text("before")
+    (tmp_path / "link").symlink_to("page")
+    write_whole(str(tmp_path / "link"), "after")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "page").read_text() == "after"
+    os.mkfifo(tmp_path / "fifo")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(str(tmp_path / "fifo"), "through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "link", "page"]
+    code = (
+        "from spectacles.lab.display.files import *; refuse_unwritable('/dev/stdout'); write_whole('/dev/stdout', 'é')"
+    )
+    assert helpers.run([sys.executable, "-c", code], cwd=helpers.ROOT).stdout == "é"
 
 
 def test_how_to_measure_the_same_again(tmp_path: Path) -> None:
