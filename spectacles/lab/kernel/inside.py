@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pickle
+import signal
 import struct
 import subprocess
 import sys
@@ -98,6 +99,7 @@ def enter(pid: int) -> None:
 
 def _serve() -> None:
     """Answer questions on standard input: first what to look at, then one look for every None."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks, who ends us
     inside, pids, directory, keys = _read()
     try:
         enter(inside)

@@ -709,6 +709,8 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(control.fileno(), False)
     setup, _ = hear(control)
+    if not setup:
+        return  # whoever started us has changed his mind
     with open("/proc/self/oom_score_adj", "w") as score:
         score.write("1000")  # what runs in here goes first when memory is short
     try:
@@ -726,6 +728,8 @@ def main() -> None:
         os.close(own)
     except Refused as error:
         say(control, {"is": "refused", "step": error.step, "errno": error.number})
+        return
+    except ConnectionError:
         return
     keeper = Keeper(control, setup, folder)
     try:

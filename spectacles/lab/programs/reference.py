@@ -42,24 +42,22 @@ def build(directory: str | Path, questions: Sequence[str]) -> Path:
     if cc is None:
         raise SpectaclesError("pas de compilateur C (cc) : la référence en C ne peut pas être construite")
     names = sorted({name for question in questions for name in (server_name(question), CLIENTS[question])})
-    running = [
-        (
-            name,
-            subprocess.Popen(
+    running: dict[str, subprocess.Popen[str]] = {}
+    try:
+        for name in names:
+            running[name] = subprocess.Popen(
                 [cc, *FLAGS, "-o", str(Path(directory) / name), str(SOURCES / f"{name}.c")],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-            ),
-        )
-        for name in names
-    ]
-    for name, process in running:
-        output, _ = process.communicate()
-        if process.returncode != 0:
-            for _, other in running:
-                other.kill()
-                other.wait()
-            raise SpectaclesError(f"{name}.c : {cc} a échoué : {output.strip()}")
+            )
+        for name, process in running.items():
+            output, _ = process.communicate()
+            if process.returncode != 0:
+                raise SpectaclesError(f"{name}.c : {cc} a échoué : {output.strip()}")
+    finally:
+        for process in running.values():  # of a failure, or Ctrl-C: the others would write to a folder that goes
+            process.terminate()  # by which it also takes its temporary files away
+            process.wait()
     return Path(directory)

@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     code = _draw([record], options)
     if remark:
         print(f"spectacles trace : {printable(remark)}", file=sys.stderr)
-    if remark == "interrompu":
+    if remark == service.INTERRUPTED:
         return EXIT_INTERRUPTED
     return EXIT_FAILED if remark and command is None else code
 

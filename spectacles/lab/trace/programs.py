@@ -19,6 +19,7 @@ from spectacles.lab.kernel.machine import machine
 from spectacles.lab.programs.world import Limits, Program, World, WorldError
 from spectacles.lab.record import sources, store
 from spectacles.lab.trace import readiness
+from spectacles.lab.trace.service import INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +84,7 @@ def lines(text: str, names: Sequence[str]) -> list[tuple[str, str]]:
 def record(plan: Plan) -> tuple[store.Record, str]:
     """Run the programs until they have ended, and return what was recorded and why it ended, "" if by itself.
 
-    Blocks. A KeyboardInterrupt ends the programs and not the recording: the reason is then "interrompu". Raises
+    Blocks. A KeyboardInterrupt ends the programs and not the recording: the reason is then INTERRUPTED. Raises
     SpectaclesError, when a program cannot be started.
     """
     with contextlib.ExitStack() as stack:
@@ -100,7 +101,7 @@ def record(plan: Plan) -> tuple[store.Record, str]:
             run.start()
             why = run.until_over()
         except KeyboardInterrupt:
-            why = "interrompu"
+            why = INTERRUPTED
         recorder.over()
         run.show(everything=True)
         folders: list[str | Path] = [

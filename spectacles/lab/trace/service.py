@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from spectacles.lab.trace.scenario import Request
 
 SERVER = "serveur"
+INTERRUPTED = "interrompu"  # by Ctrl-C: why a record is not the whole of it
 STARTING = 20.0  # seconds until the server waits for requests
 ANSWERING = 20.0  # seconds for an answer
 CHOICE = "Votre choix : "
@@ -47,7 +48,8 @@ def record(
 ) -> tuple[store.Record, str]:
     """Run the scenario and return what was recorded, and why it is not the whole of it, "" if it is.
 
-    Blocks, some seconds. Raises SpectaclesError when there is nothing to show. path: of the record's file or None.
+    Blocks, some seconds. Raises SpectaclesError when there is nothing to show. A KeyboardInterrupt once the server is
+    ready ends the scenario and not the recording: the reason is INTERRUPTED. path: of the record's file or None.
     in_c: the server of the C reference. broken: question 4 without its lock, and its two first requests made to meet.
     """
     with contextlib.ExitStack() as stack:
@@ -74,6 +76,8 @@ def record(
                 clients.ask(group)
         except SpectaclesError as error:
             remark = str(error)
+        except KeyboardInterrupt:
+            remark = INTERRUPTED
         recorder.over()
         recorder.places(sources.places(recorder.record.events, [folder]))
         if recorder.failed is not None:
