@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -132,10 +133,17 @@ def test_a_student_s_programs(student: Path) -> None:
 
 
 def test_a_hang_is_drawn(student: Path) -> None:
-    """A client without a server: it waits for ever, and it is said at once that nothing moves any more."""
-    done = trace("--type", "0; 1", "--", "true", "--and", "./client", cwd=student)
+    """A client without a server: it waits for ever, and it is said at once that nothing moves any more.
+
+    Who waits at the keyboard waits too, and what nobody has read is said. (Seen to fail: with a wait at the keyboard
+    taken for work; with lines for who had ended dropped without a word.)
+    """
+    typed = "client: 0; client: 1; true: 2"
+    done = trace("--type", typed, "--", "true", "--and", "./client", "--and", "cat", cwd=student)
     assert "client attend toujours : msgrcv" in done.stdout
-    assert "plus rien ne bouge (client)" in done.stderr
+    assert "cat attend toujours : read (clavier)" in done.stdout
+    assert "plus rien ne bouge (client, cat)" in done.stderr
+    assert "jamais lu par personne : true: 2" in done.stderr
 
 
 def test_a_third_language(tmp_path: Path) -> None:
@@ -158,20 +166,34 @@ def test_hostile_output(tmp_path: Path) -> None:
     assert not set(done.stdout) & {"\x1b", "\x07", "\x9b"}
 
 
-def test_ctrl_c_draws(tmp_path: Path) -> None:
-    """It ends the programs; what was seen is drawn and kept; exit code 130."""
+PROGRAMS = ["--", "sh", "-c", "mkfifo tube; sleep 1000"]
+QUESTION = ["2", "--do", "; ".join(["A: list"] * 100)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seen_of_it", "drawn"),
+    [(PROGRAMS, '"call":"sleep"', "FIFO"), (QUESTION, '"ready".*"msgrcv"', "msgrcv")],
+)
+def test_ctrl_c_draws(tmp_path: Path, arguments: list[str], seen_of_it: str, drawn: str) -> None:
+    """It ends the programs; what was seen is drawn and kept; exit code 130, whoever of its processes has got it.
+
+    (Seen to fail: with a question's scenario interrupted as a whole.)
+    """
     env = {**os.environ, "PYTHONPATH": str(helpers.ROOT)}
     with subprocess.Popen(
-        [*TRACE, "--save", "run", "--", "sh", "-c", "mkfifo tube; sleep 1000"],
-        cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [*TRACE, "--save", "run", *arguments],
+        cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as process:  # fmt: skip
         path = tmp_path / "run"
-        helpers.eventually(lambda: path.exists() and b'"call":"sleep"' in path.read_bytes(), "it sleeps")
-        process.send_signal(signal.SIGINT)
+        helpers.eventually(
+            lambda: path.exists() and re.search(seen_of_it, path.read_text(), re.DOTALL), "it is at work"
+        )
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "FIFO" in out
+    assert drawn in out
     assert "interrompu" in err
+    assert "Traceback" not in err
     assert store.load(str(path)).over > 0
 
 

@@ -303,12 +303,13 @@ class _Derivation:
         for seq, draft in self.drafts.items():
             if draft.interrupted and draft.event.kind == Kind.CALL and draft.errno != "EINTR":
                 continue
+            at_keyboard = draft.event.call == "read" and draft.event.object == "terminal"
             slept = (draft.ended or 0) - draft.event.time > NOTICED
             if draft.end == math.inf:
                 died = self.deaths.get(draft.event.task)
                 waits = draft.action in (Action.RECEIVE, Action.SEND, Action.TAKE, Action.WAIT, Action.OPEN)
                 draft.blocked = draft.blocked or (
-                    waits
+                    (waits or at_keyboard)
                     and (died is None or died.time - draft.event.time > NOTICED)
                     and draft.event.kind in (Kind.CALL, Kind.MARK)
                 )
@@ -316,7 +317,7 @@ class _Derivation:
                 draft.blocked = draft.blocked or (first[seq] > draft.begin and draft.action is not Action.RELEASE)
             elif draft.action is Action.WAIT or draft.event.call == gate_events.WAITS:
                 draft.blocked = slept
-            elif draft.action is Action.RECEIVE or (draft.event.call == "read" and draft.event.object == "terminal"):
+            elif draft.action is Action.RECEIVE or at_keyboard:
                 draft.blocked = slept and "IPC_NOWAIT" not in str(draft.event.arguments.get("flags", ""))
             elif draft.event.call == "open" and draft.object in self.fifos:
                 draft.blocked = slept
@@ -566,8 +567,9 @@ def _plain(draft: Draft) -> str:
     """Return the words of a step that moves no bytes."""
     arguments = draft.event.arguments
     failed = f" : {draft.errno}" if draft.errno and not draft.succeeded else ""
+    over = draft.end < math.inf
     simple = {
-        Action.TAKE: "prend" if draft.end < math.inf and not failed else "attend",
+        Action.TAKE: "prend" if over and not failed else "attend",
         Action.RELEASE: "rend",
         Action.SYNC: "attend le disque",
         Action.REMOVE: "supprime",
@@ -579,13 +581,13 @@ def _plain(draft: Draft) -> str:
         return simple[draft.action] + failed
     by_call = {
         "connect": "se connecte",
-        "accept": "accepte une connexion" if draft.end < math.inf else "attend une connexion",
+        "accept": "accepte une connexion" if over else "attend une connexion",
         "listen": "écoute",
         "shutdown": "ferme",
-        "wait": "attend un fils",
-        "sleep": "dort",
-        "poll": "attend l'un de plusieurs",
-        "pause": "attend un signal",
+        "wait": "a attendu un fils" if over else "attend un fils",
+        "sleep": "a dormi" if over else "dort",
+        "poll": "a attendu l'un de plusieurs" if over else "attend l'un de plusieurs",
+        "pause": "a attendu un signal" if over else "attend un signal",
         "exec": f"devient {draft.event.object.rpartition('/')[2]}",
         "rename": f"devient {arguments.get('to', '')}",
         "open": f"ouvre ({str(arguments.get('flags', '')).replace('O_', '').lower()})",

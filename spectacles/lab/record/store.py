@@ -50,6 +50,7 @@ class Record:
     ready: int = 0  # events up to this one are preparation: the server was ready then
     over: int = 0  # events after this one are the end that the recorder brought about; 0: it did not
     torn: bool = False  # the last line was not whole: whoever wrote it was killed
+    failed: OSError | None = None  # why its file is not whole, which it names
 
 
 def head(commands: Mapping[str, Sequence[str]], machine: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -69,12 +70,11 @@ class Recorder:
     """Takes in the events of a gate as its sink, and writes them to a file as they come. A context manager.
 
     path: None keeps them in memory alone. Raises OSError, which names the file. A disk that is full later on does not
-    stop the run: `failed` says so, and the record in memory goes on.
+    stop the run: the record goes on in memory, and its `failed` says so.
     """
 
     def __init__(self, about: Mapping[str, Any], path: str | None = None) -> None:
         self.record = Record(about)
-        self.failed: OSError | None = None
         self._path = path
         self._file: io.FileIO | None = None
         self._waiting: dict[str, int] = {}  # task -> calls within which it may still name itself
@@ -137,7 +137,7 @@ class Recorder:
             while data:
                 data = data[self._file.write(data) :]
         except OSError as error:
-            self.failed = OSError(error.errno, error.strerror, self._path)
+            self.record.failed = OSError(error.errno, error.strerror, self._path)
             with contextlib.suppress(OSError):
                 self._file.close()
             self._file = None

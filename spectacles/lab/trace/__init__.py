@@ -8,10 +8,10 @@ From outside: main(). Leans on programs, display, kernel, gate, record and judge
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,7 +86,9 @@ def _parser() -> cli.Parser:
 def _seats(text: str) -> dict[int, int]:
     found = {}
     for part in text.split(","):
-        show, _, seats = part.partition("=")
+        show, equals, seats = part.partition("=")
+        if not equals:
+            raise ArgumentTypeError(f"« {part} » : SPECTACLE=PLACES, séparés par des virgules")
         found[cli.integer(0, 10**6)(show)] = cli.integer(0, 10**9)(seats)
     return found
 
@@ -118,6 +120,8 @@ def main(argv: list[str] | None = None) -> int:
     code = _draw([record], options)
     if remark:
         print(f"spectacles trace : {printable(remark)}", file=sys.stderr)
+    if record.failed is not None:
+        raise record.failed
     if remark == service.INTERRUPTED:
         return EXIT_INTERRUPTED
     return EXIT_FAILED if remark and command is None else code
@@ -193,7 +197,8 @@ def _plan(options: Namespace, command: list[str]) -> programs.Plan:
         try:
             script = Script(Path(options.script).read_text())
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--script : {reason(error)}") from None
+            named = isinstance(error, OSError) and error.filename
+            raise UsageError(f"--script : {'' if named else f'{options.script} : '}{reason(error)}") from None
         except UsageError as error:
             raise UsageError(f"{options.script}, {error}") from None
     typed = [] if options.type is None else programs.lines(options.type, list(commands))
@@ -225,8 +230,9 @@ def _draw(records: Sequence[store.Record], options: Namespace) -> int:
     runs = [seen(record, everything=options.all) for record in records]
     if options.save == "-":
         for row in store.lines(records[0]):
-            sys.stdout.write(row)
-    return _put(runs, options, [record.torn for record in records])
+            print(row, end="")
+    kept = [] if options.save in (None, "-") or records[0].failed is not None else [options.save]
+    return _put(runs, options, [record.torn for record in records], kept)
 
 
 def _draw_history(options: Namespace) -> int:
@@ -240,10 +246,10 @@ def _draw_history(options: Namespace) -> int:
     if report.verdict is not Verdict.INVALID:
         raise SpectaclesError(f"{options.history} : aucun contre-exemple à dessiner ; {report.explain()}")
     example = min(report.counterexamples, key=lambda one: len(one.operations))
-    return _put([history.run(example)], options, [])
+    return _put([history.run(example)], options)
 
 
-def _put(runs: Sequence[Run], options: Namespace, torn: Sequence[bool]) -> int:
+def _put(runs: Sequence[Run], options: Namespace, torn: Sequence[bool] = (), kept: Sequence[str] = ()) -> int:
     """Write the drawings wherever they are wanted; in the terminal, unless something else is on standard output."""
     makers: dict[str, Callable[[], str]] = {
         "html": lambda: page.compare(*(page.Side(run) for run in runs)),
@@ -254,17 +260,18 @@ def _put(runs: Sequence[Run], options: Namespace, torn: Sequence[bool]) -> int:
     for name, make in makers.items():
         path = getattr(options, name)
         if path == "-":
-            sys.stdout.write(make())
+            print(make(), end="")
         elif path is not None:
             write_whole(path, make())
             written.append(path)
     if "-" not in [getattr(options, name) for name in OUTPUTS]:
         for run in runs:
-            sys.stdout.write(terminal.draw(run, terminal.medium(sys.stdout)))
+            print(terminal.draw(run, terminal.medium(sys.stdout)), end="")
+    if not options.all and any(not run.steps for run in runs):
+        print("spectacles trace : rien à dessiner ; --all dessine aussi les préparatifs", file=sys.stderr)
     if any(torn):
         print("spectacles trace : enregistrement interrompu : sa dernière ligne manque", file=sys.stderr)
-    with contextlib.suppress(ValueError):
-        written += [options.save] if options.save not in (None, "-") else []
+    written += kept
     if written and sys.stderr is not None:
         print(f"spectacles trace : écrit : {printable(', '.join(written))}", file=sys.stderr)
     return EXIT_DONE

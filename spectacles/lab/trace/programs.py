@@ -104,6 +104,7 @@ def record(plan: Plan) -> tuple[store.Record, str]:
             why = INTERRUPTED
         recorder.over()
         run.show(everything=True)
+        run.say_untyped()
         folders: list[str | Path] = [
             world.folder,
             *(os.path.dirname(words[0]) for words in plan.commands.values() if "/" in words[0]),
@@ -111,8 +112,6 @@ def record(plan: Plan) -> tuple[store.Record, str]:
         recorder.places(sources.places(recorder.record.events, folders))
         for note in plan.script.missed if plan.script is not None else ():
             print(f"spectacles trace : {printable(str(note))}", file=sys.stderr)
-        if recorder.failed is not None:
-            raise recorder.failed
     if not world.private:
         told = [f"{thing.kind} {thing.name}" for thing in world.left.objects]
         names = [name for name in told if name not in world.left.removed]
@@ -129,6 +128,7 @@ class _Run:
         self._gate = gate
         self._programs: dict[str, Program] = {}
         self._typed = list(plan.typed)
+        self._never: list[tuple[str, str]] = []  # to be typed to who had ended
         self._shown: dict[str, int] = {}  # characters of each program's output
         self._deadline = time.monotonic() + plan.seconds
         self._input = plan.interactive
@@ -136,6 +136,8 @@ class _Run:
     def start(self) -> None:
         """Start all, each once the one before waits for somebody, or has ended; by a script all at once."""
         names = list(self._plan.commands)
+        if self._plan.interactive and len(names) > 1:
+            print(f"(ce que vous tapez va à qui lit ; « {names[-1]}: 5 » dit à qui)")
         for name in names:
             program = self._programs[name] = self._gate.start(name, self._plan.commands[name])
             if self._plan.script is None and name != names[-1]:
@@ -195,11 +197,18 @@ class _Run:
             return
         name, line = self._typed[0]
         if name and self._programs[name].code is not None:
-            self._typed.pop(0)
+            self._never.append(self._typed.pop(0))
         elif not name or name in readers:
             self._typed.pop(0)
             with contextlib.suppress(WorldError):
                 self._programs[name or readers[-1]].type(line)
+
+    def say_untyped(self) -> None:
+        """Say which lines nobody has read: a program that asks less than one thinks is a finding."""
+        lines = [f"{name}: {line}" if name else line for name, line in (*self._never, *self._typed)]
+        if lines:
+            told = printable(" ; ".join(lines[:MOST_LEFT])) + (" ; …" if len(lines) > MOST_LEFT else "")
+            print(f"spectacles trace : jamais lu par personne : {told}", file=sys.stderr)
 
     def _take_input(self) -> None:
         while select.select([sys.stdin], [], [], 0)[0]:

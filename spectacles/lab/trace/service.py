@@ -80,8 +80,6 @@ def record(
             remark = INTERRUPTED
         recorder.over()
         recorder.places(sources.places(recorder.record.events, [folder]))
-        if recorder.failed is not None:
-            raise recorder.failed
         return recorder.record, remark
 
 

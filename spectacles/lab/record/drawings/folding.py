@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from spectacles.lab.record.drawings.timeline import Row
 
 PERIOD = 12  # rows of a pattern that is folded when it is repeated
-TIMES = 3  # that a pattern must be there, to be folded
+TIMES = 3  # that a pattern must be there, to be folded...
+SAVES = 6  # ...and rows that this must save: what each row says is worth more than a few lines
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _repeats(items: Sequence[Row | Fold]) -> list[Row | Fold]:
                 again += 1
                 if place + again * period >= len(items):
                     break
-            if again >= TIMES and again * period > best * times and period * (again - 1) >= TIMES:
+            if again >= TIMES and again * period > best * times and period * (again - 1) >= SAVES:
                 best, times = period, again
         if not best:
             found.append(items[place])
@@ -101,4 +102,5 @@ def _key(item: Row | Fold) -> object:
     step = item.step
     if step.action in (Action.DECISION, Action.NOTE, Action.BIRTH, Action.DEATH):
         return step.seq  # each of them is told
-    return step.task, step.action, step.object, step.call, step.errno, item.part
+    nothing = step.result == 0 and step.action is Action.RECEIVE  # the end of a stream
+    return step.task, step.action, step.object, step.call, step.errno, nothing, item.part

@@ -70,6 +70,12 @@ def act(step: Step, timeline: Timeline) -> str:
     return verbs.get(step.action, f"{harmless(step.call, 40)} {what}").strip().rstrip(",")
 
 
+def _for(step: Step) -> str:
+    """Return what a wait without a lane is for, "" where its call says it."""
+    known = {"read": "(clavier)", "wait": "(un fils)", "poll": "(l'un de plusieurs)", "pause": "(un signal)"}
+    return "" if step.object else known.get(step.call, "")
+
+
 def told(row: Row, timeline: Timeline, *, seen: bool = False) -> str:
     """Return what happened in a row, without who did it, its outcome or its place in the source.
 
@@ -80,7 +86,7 @@ def told(row: Row, timeline: Timeline, *, seen: bool = False) -> str:
     if row.part is Part.BEGINS:
         # What is sent is known before it is; what will be received, only by whoever has drawn the run to its end.
         sends = f" ({act(step, timeline)})" if step.action is Action.SEND and step.words else ""
-        return f"attend : {' '.join(filter(None, (harmless(step.call, 40), what)))}{sends}"
+        return f"attend : {' '.join(filter(None, (harmless(step.call, 40), what or _for(step))))}{sends}"
     said = act(step, timeline)
     return said if not what or what in said else f"{said} ({what})"
 
@@ -103,7 +109,7 @@ def still(step: Step, timeline: Timeline) -> str:
     """Return what a task still waited for when the run ended."""
     who = label(timeline.lanes.get(step.task), step.task)
     what = label(timeline.lanes.get(step.object), step.object) if step.object else ""
-    said = f"{who} attend toujours : {' '.join(filter(None, (harmless(step.call, 40), what)))}"
+    said = f"{who} attend toujours : {' '.join(filter(None, (harmless(step.call, 40), what or _for(step))))}"
     hold = timeline.holder(step.object, LAST) if step.object else None
     return f"{said}, {held(hold, timeline)}" if hold else said
 
@@ -121,4 +127,8 @@ def left(timeline: Timeline) -> list[str]:
         count = timeline.lies(lane.id, LAST)
         if count and lane.kind not in TASKS:
             found.append(f"{label(lane)} : {number(count)} envoi{'s' if count > 1 else ''} que personne n'a pris")
+        lost = timeline.lies(lane.id, lane.died - 0.5) if lane.died and lane.kind not in TASKS else 0
+        if lost:
+            lying = f"{number(lost)} envoi{'s' if lost > 1 else ''}"
+            found.append(f"{label(lane)} : {lying} que personne n'avait pris, perdu{'s' if lost > 1 else ''} avec")
     return found

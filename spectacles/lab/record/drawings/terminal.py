@@ -80,8 +80,13 @@ class Medium:
     encoding: str = "utf-8"
 
 
-def medium(stream: TextIO) -> Medium:
-    """Return what `stream` can show: a terminal's width, and its colours unless NO_COLOR forbids (no-color.org)."""
+def medium(stream: TextIO | None) -> Medium:
+    """Return what `stream` can show: a terminal's width, and its colours unless NO_COLOR forbids (no-color.org).
+
+    None: a program that was started without it.
+    """
+    if stream is None:
+        return Medium()
     width, terminal = WIDEST, stream.isatty()
     if os.environ.get("COLUMNS", "").isdecimal():
         width = int(os.environ["COLUMNS"])
