@@ -23,6 +23,20 @@ def await_server(world: World, program: Program, timeout: float, *, needed: bool
     needed: raise SpectaclesError when it has ended, or does not within `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
+    while program.code is None and time.monotonic() < deadline:
+        with contextlib.suppress(SpectaclesError):  # it has ended, or has not got to its exec(3), and may not be seen
+            if _waits_twice(world, program, deadline):
+                return True
+        time.sleep(PAUSE)
+    if not needed:
+        return False
+    said = program.output().strip().splitlines()
+    how = f"a fini, code {program.code}" if program.code is not None else f"n'attend aucune demande en {timeout:g} s"
+    raise SpectaclesError(f"le serveur {how}" + (f" : {said[-1]}" if said else ""))
+
+
+def _waits_twice(world: World, program: Program, deadline: float) -> bool:
+    """Say whether the program was seen to wait for the same in two looks, before `deadline`. Raises SpectaclesError."""
     before: set[tuple[int, str]] = set()
     with contextlib.closing(_looker(world, program)) as looker:
         while program.code is None and time.monotonic() < deadline:
@@ -31,16 +45,12 @@ def await_server(world: World, program: Program, timeout: float, *, needed: bool
                 return True
             before = now
             time.sleep(PAUSE)
-    if not needed:
-        return False
-    said = program.output().strip().splitlines()
-    how = f"a fini, code {program.code}" if program.code is not None else f"n'attend aucune demande en {timeout:g} s"
-    raise SpectaclesError(f"le serveur {how}" + (f" : {said[-1]}" if said else ""))
+    return False
 
 
 def _looker(world: World, program: Program) -> InsideLooker | Looker:
-    if world.private:
-        return InsideLooker(world.init, (program.inside,))
+    if world.private:  # entered through the program: only root may look at the world's first process
+        return InsideLooker(program.pid, (program.inside,))
     return Looker((program.pid,))
 
 
