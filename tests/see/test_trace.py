@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,12 @@ C = Path(__file__).with_name("c")
 X86 = os.uname().machine == "x86_64"
 
 
-def trace(*arguments: str, cwd: Path, code: int = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+def trace(
+    *arguments: str, cwd: Path, code: int = 0, stdin: str | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [*TRACE, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False, input=stdin or "",
-        env={**os.environ, "COLUMNS": "100", "PYTHONPATH": str(helpers.ROOT)},
+        env={**os.environ, "COLUMNS": "100", "PYTHONPATH": str(helpers.ROOT), **(env or {})},
     )  # fmt: skip
     assert done.returncode == code, done
     assert "Traceback" not in done.stderr
@@ -47,8 +50,10 @@ def conversation(run: Run) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("question", "language"),
     [
-        *((question, "python") for question in QUESTIONS),
+        ("q2_msq", "python"),
+        ("q5_sockets", "python"),
         ("q2_msq", "c"),
+        *(pytest.param(question, "python", marks=pytest.mark.soak) for question in QUESTIONS if question[1] in "134"),
         *(pytest.param(question, "c", marks=pytest.mark.soak) for question in QUESTIONS if question != "q2_msq"),
     ],
 )
@@ -83,6 +88,24 @@ def test_our_servers(tmp_path: Path, question: str, language: str) -> None:
     assert again.stdout == done.stdout
 
 
+def test_without_a_compiler(tmp_path: Path) -> None:
+    """No result of a call is seen: what was taken is inferred from what was asked for, and called likely.
+
+    (Seen to fail, as five requests of six "that nobody took": with what lay in memory that the program had given back
+    taken for the message; with receives of unknown result not drawn.)
+    """
+    env = {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = trace("4", "--save", "run", cwd=tmp_path, env=env)
+    assert "pas de compilateur C (cc)" in " ".join(done.stdout.split())
+    assert "que personne n'a pris" not in done.stdout
+    run = seen(store.load(str(tmp_path / "run")), everything=False)
+    assert not any(one.sure for one in run.transfers)
+    got = [steps.words for steps in run.steps if steps.action is Action.RECEIVE and steps.until]
+    assert got.count("reçoit la table") == got.count("reçoit la demande de la liste") == 1
+    assert [words for words in got if words.startswith("apprend")] == ["apprend : accepté", "apprend : refusé"]
+    assert "reçoit la demande de 99 places du spectacle 5" in got
+
+
 def test_two_at_the_same_time_without_the_lock(tmp_path: Path) -> None:
     """The last seats, sold twice: both threads look before either takes. (Seen to fail: with question 4 as it is.)"""
     trace("4", "--broken", "--save", "run", cwd=tmp_path)
@@ -109,17 +132,18 @@ def test_a_student_s_programs(student: Path) -> None:
 
     (Seen to fail: with places taken after the call and not in it; with what is typed not read from its buffer.)
     """
-    arguments = ["--type", "client: 3; client: 4; client2: 3; client2: 8", "--save", "run"]
+    arguments = ["--type", "client: 3; client: 4; client2: 3; client2: 11", "--save", "run"]
     arguments += ["--memory"] if X86 else []
     trace(*arguments, "--", "./serveur", "--and", "./client", "--and", "./client", cwd=student)
     run = seen(store.load(str(student / "run")), everything=False)
-    said = conversation(run)
-    assert said == [
+    assert {(who.partition(".")[0], words) for who, words in conversation(run)} == {  # whoever of the two is first
         ("client", "demande 4 places du spectacle 3"),
-        (said[1][0], "répond : accepté"),
-        ("client2", "demande 8 places du spectacle 3"),
-        (said[3][0], "répond : refusé"),
-    ]
+        ("client2", "demande 11 places du spectacle 3"),
+        ("serveur", "répond : accepté"),
+        ("serveur", "répond : refusé"),
+    }
+    who = {step.words: step.task for step in run.steps}
+    assert (who["apprend : accepté"], who["apprend : refusé"]) == ("client", "client2")
     sent = next(step for step in run.steps if step.words == "demande 4 places du spectacle 3")
     if shutil.which("addr2line"):
         number = int(sent.place.removeprefix("student.c:"))
@@ -128,7 +152,7 @@ def test_a_student_s_programs(student: Path) -> None:
         assert any(step.words == "regarde les places du spectacle 3 : 10" for step in run.steps)
         looked = next(step for step in run.steps if step.words.startswith("regarde les places"))
         assert any(hold.since < looked.seq < hold.until for hold in run.holds)
-    assert any(step.words == "lit au clavier « 8 »" for step in run.steps)
+    assert any(step.words == "lit au clavier « 11 »" for step in run.steps)
     assert run.lanes[0].id == "client"
 
 

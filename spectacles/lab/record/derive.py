@@ -57,6 +57,7 @@ class _Derivation:
         self.fifos = {event.object for event in self.events if event.call == "mkfifo" or event.arguments.get("fifo")}
         self.memory: dict[str, int] = {}  # object -> size
         self.removed: dict[str, list[int]] = {}  # object -> when
+        self.sources: dict[int, list[int]] = {}  # receive -> the sends that it took
         self.transfers: list[Transfer] = []
         self.waiting: dict[str, Draft] = {}  # task -> the lock it wants
         self.last = self.events[-1] if self.events else None
@@ -69,15 +70,24 @@ class _Derivation:
         locks.hand_over(self.drafts, self.transfers)
         self._blocked()
         self._fold()
+        for transfer in self.transfers:
+            self.sources.setdefault(transfer.receive, []).append(transfer.send)
         for draft in self.drafts.values():
             draft.words = draft.words or self._words(draft)
         steps = tuple(self._step(draft) for _, draft in sorted(self.drafts.items()))
         received = {transfer.send for transfer in self.transfers}
+        # Receives that are over, and of which nobody knows what they took: what is left there, if anything, neither.
+        unknown = {
+            draft.object
+            for draft in self.drafts.values()
+            if draft.action is Action.RECEIVE and draft.succeeded and draft.end < math.inf and draft.result is None
+            and draft.event.seq not in self.sources
+        }  # fmt: skip
         unsent = tuple(
             draft.event.seq
             for draft in self.drafts.values()
             if draft.action is Action.SEND and draft.kind in _CHANNELS and draft.succeeded and draft.end < math.inf
-            and draft.event.seq not in received and not self._unmatchable(draft)
+            and draft.event.seq not in received and draft.object not in unknown and not self._unmatchable(draft)
         )  # fmt: skip
         about = {**self.record.head, "torn": self.record.torn, "ready": self.record.ready}
         return Run(
@@ -191,6 +201,8 @@ class _Derivation:
         made.end, made.ended = event.seq, event.time
         made.result, made.errno, made.exact = event.result, event.errno, event.exact
         made.brought = dict(event.arguments)
+        if made.result is None and event.call == "msgrcv" and not _may_be(made.event, made.brought.get("type")):
+            made.brought = {}  # the program has given that memory back, and it holds something else by now
         made.interrupted = event.kind == Kind.INTERRUPTED or event.errno == "EINTR"
         made.place = self._place(event.arguments.get("at"))
         if made.action is Action.REMOVE and made.succeeded:
@@ -256,8 +268,13 @@ class _Derivation:
             if draft.action is Action.SEND:
                 kind = arguments.get("type", arguments.get("priority"))
             else:
+                flags = str(arguments.get("flags", ""))
                 kind = draft.brought.get("type", draft.brought.get("priority"))
-                side.cut = "MSG_NOERROR" in str(arguments.get("flags", ""))
+                asked = arguments.get("type")
+                if kind is None and isinstance(asked, int) and "IPC_NOWAIT" not in flags and "MSG_EXCEPT" not in flags:
+                    # It is over, and nobody saw with what: with the first that it may take, most likely.
+                    kind, side.most = (asked, None) if asked > 0 else (None, -asked)
+                side.cut = "MSG_NOERROR" in flags
             side.key = (generation, kind)
         side.room = int(arguments.get("size") or 0)
         if side.size is None and draft.action is Action.RECEIVE:
@@ -416,11 +433,16 @@ class _Derivation:
             return "fin de fichier : plus personne n'écrit"
         end = str(arguments.get("end", ""))
         whose = end if sent else {"server": "client", "client": "server"}.get(end, "")
-        draft.fields |= words.fields_of(draft.kind, draft.object, type_, draft.data, draft.size, whose)
+        data, size = draft.data, draft.size
+        sources = self.sources.get(draft.event.seq, [])
+        if size is None and len(sources) == 1:  # what was sent says what was received
+            source = self.drafts[sources[0]]
+            type_, data, size = source.event.arguments.get("type"), source.data, source.size
+        draft.fields |= words.fields_of(draft.kind, draft.object, type_, data, size, whose)
         said = words.message(draft.fields, sent)
         if said:
             return said
-        return f"{'envoie' if sent else 'reçoit'} {words.some_bytes(draft.data, draft.size, type_)}"
+        return f"{'envoie' if sent else 'reçoit'} {words.some_bytes(data, size, type_)}"
 
     def _step(self, draft: Draft) -> Step:
         event = draft.event
@@ -536,6 +558,16 @@ _CALLS = {
     gate_events.WANTS: "lock", gate_events.RELEASES: "unlock", gate_events.WAITS: "cond_wait",
     gate_events.WAKES: "cond_signal", "reads": "", "writes": "",
 }  # fmt: skip
+
+
+def _may_be(receive: Event, type_: object) -> bool:
+    """Say whether a msgrcv(2) can have brought a message of this type."""
+    asked, flags = receive.arguments.get("type"), str(receive.arguments.get("flags", ""))
+    if not isinstance(type_, int) or not isinstance(asked, int):
+        return True
+    if "MSG_EXCEPT" in flags or asked == 0:
+        return type_ > 0
+    return type_ == asked if asked > 0 else 0 < type_ <= -asked
 
 
 def _semop(event: Event) -> Action:

@@ -18,8 +18,9 @@ _ALWAYS = (Action.DECISION, Action.NOTE, Action.SIGNAL, Action.WAKE)
 def during(run: Run, ready: int, over: int) -> Run:
     """Return what happened after event `ready` and up to `over` (0: until the end). Who waited then waits still."""
     last = over or max((step.seq for step in run.steps), default=0)
-    kept = [step for step in run.steps if step.seq <= last and (step.seq > ready or not 0 < step.until <= ready)]
-    kept = [step for step in kept if step.seq > ready or step.blocked]
+    kept = [step for step in run.steps if step.seq <= last]
+    kept = [step for step in kept if step.seq > ready or not 0 < step.until <= ready or step.action is Action.NOTE]
+    kept = [step for step in kept if step.seq > ready or step.blocked or step.action is Action.NOTE]
     steps = [step if step.until <= last else dataclasses.replace(step, until=0, blocked=True) for step in kept]
     lanes = [dataclasses.replace(lane, died=0) if lane.died > last else lane for lane in run.lanes]
     lanes = [lane for lane in lanes if lane.born <= last and not 0 < lane.died <= ready]
@@ -33,7 +34,8 @@ def service(run: Run, servers: tuple[str, ...]) -> Run:
     of clients, what they ask their user.
     """
     kinds = {lane.id: lane.kind for lane in run.lanes}
-    steps = [step for step in run.steps if _serves(step, kinds)]
+    matched = {one.receive for one in run.transfers}
+    steps = [step for step in run.steps if _serves(step, kinds, matched)]
     clients = [lane for lane in run.lanes if lane.kind in TASKS and lane.id.partition(".")[0] not in servers]
     seen = {lane.id for lane in clients} | set(servers)
     lanes = [lane for lane in run.lanes if lane.kind not in TASKS or lane.id in seen or _acts(lane, steps)]
@@ -44,9 +46,11 @@ def _acts(lane: Lane, steps: list[Step]) -> bool:
     return any(step.task == lane.id or step.object == lane.id for step in steps)
 
 
-def _serves(step: Step, kinds: dict[str, LaneKind]) -> bool:
+def _serves(step: Step, kinds: dict[str, LaneKind], matched: set[int]) -> bool:
     kind = kinds.get(step.object, LaneKind.OTHER)
-    failed = bool(step.errno) or (step.action is Action.RECEIVE and step.until > 0 and not step.result)
+    # Without the preload library no result is known: what took something then is what was matched with a send.
+    got = step.seq in matched if step.result is None else step.result > 0
+    failed = bool(step.errno) or (step.action is Action.RECEIVE and step.until > 0 and not got)
     if step.action in _ALWAYS:
         return True
     if step.action is Action.DEATH:

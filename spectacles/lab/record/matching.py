@@ -46,6 +46,7 @@ class Side:
     key: Hashable = None  # of a message: type, priority
     room: int = 0
     cut: bool = False  # a message too long may have been cut: MSG_NOERROR
+    most: int | None = None  # of a receive whose type nobody saw: up to this one, the lowest first; 0: any, the first
 
 
 class Pair(NamedTuple):
@@ -116,14 +117,31 @@ def _likely(sends: list[Side], receives: Iterable[Side]) -> list[Pair]:
     """Match receives of which it is not known how much they brought, or that were cut."""
     pairs = []
     for receive in sorted(receives, key=lambda side: side.end):
-        for place, send in enumerate(sends):
+        there = []
+        for send in sends:
             if send.begin >= receive.end:
                 break
-            if send.key == receive.key and _agree(send.data, receive.data) and (send.size or 0) >= (receive.size or 0):
-                pairs.append(Pair(send.seq, receive.seq, receive.size, False))
-                del sends[place]
-                break
+            if _fits(send, receive) and _agree(send.data, receive.data) and (send.size or 0) >= (receive.size or 0):
+                there.append(send)
+                if not receive.most:
+                    break
+        if there:
+            send = min(there, key=_kind) if receive.most else there[0]
+            pairs.append(Pair(send.seq, receive.seq, receive.size, False))
+            sends.remove(send)
     return pairs
+
+
+def _kind(send: Side) -> int:
+    """Return the type of a message."""
+    kind = send.key[1] if isinstance(send.key, tuple) else 0
+    return kind if isinstance(kind, int) else 0
+
+
+def _fits(send: Side, receive: Side) -> bool:
+    if receive.most is None or not isinstance(send.key, tuple) or not isinstance(receive.key, tuple):
+        return send.key == receive.key
+    return send.key[0] == receive.key[0] and (receive.most == 0 or _kind(send) <= receive.most)
 
 
 def _agree(one: bytes, other: bytes) -> bool:
