@@ -308,6 +308,26 @@ def test_two_runs_are_aligned_at_their_first_difference() -> None:
     assert all(left == right for left, right in same["pairs"])
 
 
+def test_keys_make_no_difference() -> None:
+    """Two runs of the same, whose queue has another key: alike, as are a child and a thread that do the same.
+
+    (Seen to fail, at the first row that has to do with the queue: with names of lanes compared as they are.)
+    """
+    one = runs.queue()
+    (queue,) = (lane.id for lane in one.lanes if lane.kind is LaneKind.QUEUE)
+    kinds = {LaneKind.PROCESS: LaneKind.THREAD}
+    lanes = [
+        replace(lane, id="queue 0x3a2f0007", label="file 0x3a2f0007")
+        if lane.id == queue
+        else replace(lane, kind=kinds.get(lane.kind, lane.kind))
+        for lane in one.lanes
+    ]
+    steps = [replace(step, object=step.object.replace(queue, "queue 0x3a2f0007")) for step in one.steps]
+    transfers = [replace(transfer, object="queue 0x3a2f0007") for transfer in one.transfers]
+    other = replace(one, lanes=tuple(lanes), steps=tuple(steps), transfers=tuple(transfers))
+    assert Parsed(page.compare(Side(one), Side(other))).data["differs"] == -1
+
+
 def test_a_page_says_what_it_leaves_out() -> None:
     """5,000 rows are drawn; beyond, the middle is left out, and the page says how much.
 

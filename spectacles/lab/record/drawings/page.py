@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spectacles.lab.record.drawings.timeline import Row, Span
+    from spectacles.lab.record.model import Lane
 
 TEMPLATE = Path(__file__).with_name("templates") / "run.html"
 SCRIPT = TEMPLATE.with_name("run.js")
@@ -269,7 +270,11 @@ def _kind(row: Row) -> str:
 
 def _aligned(left: _Drawn, right: _Drawn) -> tuple[list[tuple[int | None, int | None]], int]:
     """Return which rows stand beside each other, and the first pair that differs, -1 if none does."""
-    ours, theirs = ([_likeness(row, one.timeline) for row in one.rows] for one in (left, right))
+    names = _counterparts(left.lanes, right.lanes)
+    ours, theirs = (
+        [_likeness(row, one.timeline, known) for row in one.rows]
+        for one, known in zip((left, right), names, strict=True)
+    )
     alike = 0
     while alike < min(len(ours), len(theirs)) and ours[alike] == theirs[alike]:
         alike += 1
@@ -289,8 +294,30 @@ def _matched(ours: Sequence[object], theirs: Sequence[object], since: int) -> li
     return pairs
 
 
-def _likeness(row: Row, timeline: Timeline) -> tuple[object, ...]:
-    """Return what must be the same in two rows that are alike. Numbers of three digits or more may be PIDs."""
+def _counterparts(left: Sequence[Lane], right: Sequence[Lane]) -> tuple[dict[str, object], dict[str, object]]:
+    """Return by which name each lane of two runs is known in both.
+
+    By what people call it; else, as keys and PIDs of two runs differ, by its place among those of its kind.
+    """
+    found: tuple[dict[str, object], dict[str, object]] = {}, {}
+
+    def kind(lane: Lane) -> str:
+        return "task" if lane.kind in TASKS else lane.kind.value  # a child here, a thread there: they do the same
+
+    labels = [[(kind(lane), lane.label) for lane in lanes] for lanes in (left, right)]
+    for lanes, known, others in zip((left, right), found, reversed(labels), strict=True):
+        places: dict[object, int] = defaultdict(int)
+        for lane in sorted(lanes, key=lambda lane: lane.born):
+            both = (kind(lane), lane.label)
+            name: object = both if both in others else both[0]
+            known[lane.id] = name, places[name]
+            places[name] += 1
+    return found
+
+
+def _likeness(row: Row, timeline: Timeline, known: Mapping[str, object]) -> tuple[object, ...]:
+    """Return what must be the same in two rows that are alike. Numbers of three digits or more may be PIDs, or keys."""
     step = row.step
-    told = re.sub(r"\d{3,}", "#", said.act(step, timeline))
-    return step.task, step.action, step.object, step.call, step.errno, told, row.part
+    told = re.sub(r"0x[0-9a-f]+|\d{3,}", "#", said.act(step, timeline))
+    task, object_ = (known.get(name, name) for name in (step.task, step.object))
+    return task, step.action, object_, step.call, step.errno, told, row.part
