@@ -618,7 +618,11 @@ def _plain(draft: Draft) -> str:
         "shutdown": "ferme",
         "wait": "a attendu un fils" if over else "attend un fils",
         "sleep": "a dormi" if over else "dort",
-        "poll": "a attendu l'un de plusieurs" if over else "attend l'un de plusieurs",
+        "poll": "attend l'un de plusieurs"
+        if not over
+        else "n'attend plus"
+        if draft.blocked
+        else "regarde qui est prêt",
         "pause": "a attendu un signal" if over else "attend un signal",
         "exec": f"devient {draft.event.object.rpartition('/')[2]}",
         "rename": f"devient {arguments.get('to', '')}",

@@ -35,11 +35,27 @@ def service(run: Run, servers: tuple[str, ...]) -> Run:
     """
     kinds = {lane.id: lane.kind for lane in run.lanes}
     matched = {one.receive for one in run.transfers}
-    steps = [step for step in run.steps if _serves(step, kinds, matched)]
+    steps = [step for step in run.steps if _serves(step, kinds, matched) or step.call == "poll"]
+    steps = _with_waits_for_others(steps, servers)
     clients = [lane for lane in run.lanes if lane.kind in TASKS and lane.id.partition(".")[0] not in servers]
     seen = {lane.id for lane in clients} | set(servers)
     lanes = [lane for lane in run.lanes if lane.kind not in TASKS or lane.id in seen or _acts(lane, steps)]
     return _without_the_rest(run, lanes, steps)
+
+
+def _with_waits_for_others(steps: list[Step], servers: tuple[str, ...]) -> list[Step]:
+    """Return the steps without those polls that are for no message: of who only looks after the others, of a menu."""
+    found: list[Step] = []
+    following: dict[str, Step] = {}
+    for step in reversed(steps):
+        program, _, child = step.task.partition(".")
+        then = following.get(step.task)
+        receives = then is not None and (then.action is Action.RECEIVE or then.call in ("accept", "poll"))
+        idle = then is None and not step.until and program in servers
+        if step.call != "poll" or (step.blocked and (receives or idle) and (child or program not in servers)):
+            found.append(step)
+            following[step.task] = step
+    return found[::-1]
 
 
 def _acts(lane: Lane, steps: list[Step]) -> bool:

@@ -72,7 +72,7 @@ def act(step: Step, timeline: Timeline) -> str:
 
 def _for(step: Step) -> str:
     """Return what a wait without a lane is for, "" where its call says it."""
-    known = {"read": "(clavier)", "wait": "(un fils)", "poll": "(l'un de plusieurs)", "pause": "(un signal)"}
+    known = {"read": "(clavier)", "wait": "(un fils)", "pause": "(un signal)"}
     return "" if step.object else known.get(step.call, "")
 
 
