@@ -44,8 +44,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_from_a_folder_to_its_report(sound: Path, tmp_path: Path) -> None:
     """Sources and a Makefile are all it takes: found out are server, client, queue, menu, answers.
 
-    Nothing is said of a sound program, and nothing is written beside it. (Seen to fail: with NO in the place of YES in
-    learning; with the folder itself for the copy.)
+    Nothing is said of a sound program, and nothing is written beside it.
     """
     before = sorted(path.name for path in sound.iterdir())
     done = helpers.run([*CHECK, str(sound), "--only", "ctrl-c,restart,refusal", "--json", "--out", str(tmp_path)])
@@ -66,10 +65,7 @@ def test_from_a_folder_to_its_report(sound: Path, tmp_path: Path) -> None:
 
 
 def test_a_defect_is_found_told_and_played_again(tmp_path: Path) -> None:
-    """By its number, in two worlds of two, with evidence; --replay shows it again, and draws it.
-
-    (Seen to fail: with a script that is not passed on, so that the second world does something else.)
-    """
+    """By its number, in two worlds of two, with evidence; --replay shows it again, and draws it."""
     folder = mutants.dossier(tmp_path / "tp", 4, 28)
     out = tmp_path / "out"
     done = helpers.run([*CHECK, str(folder), "--only", "delay", "--out", str(out)])

@@ -66,7 +66,7 @@ def test_what_is_written_is_read_again() -> None:
     ],
 )
 def test_a_broken_profile_says_where(text: str, line: str, words: str) -> None:
-    """(Seen to fail: with _problem() that looks for the key in any section.)"""
+    """In one line. (Seen to fail: with the line of the section told in the place of the key's.)"""
     with pytest.raises(ProfileError) as refused:
         profiles.parse(text, "f.toml")
     said = str(refused.value)
