@@ -136,7 +136,7 @@ def seconds(text: str) -> float:
     except ValueError:
         raise argparse.ArgumentTypeError(f"« {text} » n'est pas une durée en secondes") from None
     if not 0 < value <= 86400:
-        raise argparse.ArgumentTypeError(f"{text} n'est pas entre 0 et 86400 secondes")
+        raise argparse.ArgumentTypeError(f"{text} secondes : il en faut plus de 0, et 86400 au plus")
     return value
 
 

@@ -205,7 +205,7 @@ class _Run:
 
     def say_untyped(self) -> None:
         """Say which lines nobody has read: a program that asks less than one thinks is a finding."""
-        lines = [f"{name}: {line}" if name else line for name, line in (*self._never, *self._typed)]
+        lines = [f"{name}: {line}" if name else line for name, line in (*self._never, *self._typed) if line]
         if lines:
             told = printable(" ; ".join(lines[:MOST_LEFT])) + (" ; …" if len(lines) > MOST_LEFT else "")
             print(f"spectacles trace : jamais lu par personne : {told}", file=sys.stderr)

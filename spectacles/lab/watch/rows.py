@@ -252,10 +252,10 @@ def _content(thing: Object, look: Look, memory: Memory | None) -> Line:
             limit = f" sur {thing.limit}" if thing.limit is not None else ""
             if not thing.count:
                 return [("vide", "calm")]
-            return [(f"{_plural(thing.count, 'message')}, {thing.size} octets{limit}", "title")]
+            return [(f"{_plural(thing.count, 'message')}, {_plural(thing.size, 'octet')}{limit}", "title")]
         case MessageQueue():
             limit = f" sur {thing.most}" if thing.most is not None else ""
-            return [(f"{_plural(thing.count or 0, 'message')}{limit}, {thing.size} octets", "")]
+            return [(f"{_plural(thing.count or 0, 'message')}{limit}, {_plural(thing.size or 0, 'octet')}", "")]
         case Pipe():
             return _pipe(thing)
         case Socket():
@@ -283,7 +283,7 @@ def _content(thing: Object, look: Look, memory: Memory | None) -> Line:
                 parts.append(text)
             return [("  ".join(parts), "")]
         case Memory():
-            attached = f"{thing.size} octets, {_plural(thing.attached, 'attaché')}  "
+            attached = f"{_plural(thing.size, 'octet')}, {_plural(thing.attached, 'attaché')}  "
             if thing.claims is not None:
                 return [(f"dit que la file {thing.claims:#x} a un serveur  {attached}", "faint")]
             if thing.table is None:
@@ -297,7 +297,7 @@ def _content(thing: Object, look: Look, memory: Memory | None) -> Line:
                 return [("mêmes places qu'en mémoire", "calm"), *_locks(thing)]
             return [*seats(thing.table, memory.table if memory is not None else None), *_locks(thing)]
         case File():
-            return [(f"{thing.size} octets", ""), *_locks(thing)]
+            return [(_plural(thing.size, "octet"), ""), *_locks(thing)]
 
 
 def _locks(thing: File) -> Line:
@@ -471,14 +471,14 @@ def _facts(thing: Object) -> list[tuple[str, str]]:
             limit = f" sur {thing.limit}" if thing.limit is not None else ""
             facts += [
                 ("msqid", str(thing.msqid)),
-                ("contient", f"{_plural(thing.count, 'message')}, {thing.size} octets{limit}"),
+                ("contient", f"{_plural(thing.count, 'message')}, {_plural(thing.size, 'octet')}{limit}"),
                 ("dernier msgsnd", f"PID {thing.last_sender}" if thing.last_sender else "aucun"),
                 ("dernier msgrcv", f"PID {thing.last_receiver}" if thing.last_receiver else "aucun"),
             ]
         case Pipe():
             facts += [
                 ("chemin", printable(thing.path or "aucun")),
-                ("contient", f"{thing.size} octets" if thing.size is not None else "?"),
+                ("contient", _plural(thing.size, "octet") if thing.size is not None else "?"),
                 ("lu par", _all(thing.readers)),
                 ("écrit par", _all(thing.writers)),
             ]
@@ -489,13 +489,13 @@ def _facts(thing: Object) -> list[tuple[str, str]]:
                 ("famille, état", f"{thing.family}, {thing.state}"),
                 ("ici", printable(thing.local)),
                 ("là-bas", printable(thing.remote) or "–"),
-                ("non lus", f"{thing.unread} octets" if thing.unread is not None else "–"),
-                ("non acquittés", f"{thing.unacknowledged} octets" if thing.unacknowledged is not None else "–"),
+                ("non lus", _plural(thing.unread, "octet") if thing.unread is not None else "–"),
+                ("non acquittés", _plural(thing.unacknowledged, "octet") if thing.unacknowledged is not None else "–"),
                 ("ouverte par", _all(thing.users)),
             ]
         case Memory():
             facts += [
-                ("taille", f"{thing.size} octets"),
+                ("taille", _plural(thing.size, "octet")),
                 ("attachée par", f"{thing.attached} : {_all(thing.users)}"),
                 ("créateur, dernier", f"PID {thing.creator}, PID {thing.last}" if thing.creator else "–"),
             ]
@@ -516,7 +516,7 @@ def _facts(thing: Object) -> list[tuple[str, str]]:
                     )
                 )
         case File():
-            facts += [("chemin", printable(thing.path)), ("taille", f"{thing.size} octets")]
+            facts += [("chemin", printable(thing.path)), ("taille", _plural(thing.size, "octet"))]
             for lock in thing.locks:
                 kind = "exclusif" if lock.write else "partagé"
                 facts.append(("verrou", f"{lock.kind} {kind}, PID {lock.pid}"))
@@ -525,7 +525,10 @@ def _facts(thing: Object) -> list[tuple[str, str]]:
             facts += [("sorte", thing.kind), ("tenu par", str(thing.holder or "?")), ("processus", _all(thing.users))]
         case MessageQueue():
             facts += [
-                ("contient", f"{thing.count} messages sur {thing.most}, {thing.size} octets"),
+                (
+                    "contient",
+                    f"{_plural(thing.count or 0, 'message')} sur {thing.most}, {_plural(thing.size or 0, 'octet')}",
+                ),
                 ("message", f"{thing.most_size} octets au plus"),
                 ("ouverte par", _all(thing.users)),
             ]
