@@ -304,6 +304,7 @@ def test_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert other.parent != made.parent
 
 
+@pytest.mark.soak
 def test_many_compile_at_once(tmp_path: Path) -> None:
     """Each gets a whole library. (Fails with the compiler writing to the name itself, now and then.)"""
     code = "from spectacles.lab.gate import marks; import ctypes; ctypes.CDLL(str(marks.library()[0]))"

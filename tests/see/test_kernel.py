@@ -40,6 +40,7 @@ from spectacles.lab.kernel.model import (
     Socket,
     Task,
 )
+from spectacles.lab.programs.process import QUESTIONS
 from tests import helpers
 from tests.see.conftest import Stuck, TestQueue, dead_pid
 
@@ -710,6 +711,10 @@ def test_the_numbers_are_those_of_the_kernel_s_headers(machine: str, header: str
 # Whoever is looked at does not notice
 
 
+@pytest.mark.parametrize(
+    "question",
+    [pytest.param(one, marks=[pytest.mark.soak] if one[1] in "34" else []) for one in QUESTIONS],  # 3, 4: as 2
+)
 def test_looks_disturb_nobody(server: helpers.Servers, question: str) -> None:
     """300 looks beside a client that asks all the time: every answer comes, and is right."""
     guichet = server(question)
