@@ -174,7 +174,7 @@ def test_a_hang_is_drawn(student: Path) -> None:
 
 
 def test_a_third_language(tmp_path: Path) -> None:
-    """A FIFO between perl and a shell."""
+    """A FIFO between perl and a shell, and not the locks of perl. (Seen to fail: with 125 of them drawn.)"""
     if shutil.which("perl") is None:
         pytest.skip("no perl")
     (tmp_path / "lit.pl").write_text('use POSIX; POSIX::mkfifo("tube", 0600); open(F, "<", "tube"); print while <F>;\n')
@@ -185,6 +185,8 @@ def test_a_third_language(tmp_path: Path) -> None:
     steps = {step.seq: step for step in run.steps}
     assert {steps[one.send].data for one in run.transfers if one.object == "tube"} >= {b"bonjour\n"}
     assert "FIFO" in done.stdout
+    assert "prend" not in done.stdout
+    assert len(done.stdout.splitlines()) < 60
 
 
 def test_hostile_output(tmp_path: Path) -> None:

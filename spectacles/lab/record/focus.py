@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from spectacles.lab.record.model import TASKS, Action, LaneKind
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
 _CHANNELS = (LaneKind.QUEUE, LaneKind.FIFO, LaneKind.SOCKET)
 _LOCKS = (LaneKind.SEMAPHORE, LaneKind.LOCK)
+# What an interpreter or a library guards for itself, and nobody else has asked for.
+_THEIR_OWN = re.compile(r"(lock|condition) ((python|perl|ruby)[\d.]*|java|node|lib[^+]*\.so[^+]*)\+")
 _ALWAYS = (Action.DECISION, Action.NOTE, Action.SIGNAL, Action.WAKE)
 
 
@@ -25,6 +29,18 @@ def during(run: Run, ready: int, over: int) -> Run:
     lanes = [dataclasses.replace(lane, died=0) if lane.died > last else lane for lane in run.lanes]
     lanes = [lane for lane in lanes if lane.born <= last and not 0 < lane.died <= ready]
     return _without_the_rest(run, lanes, steps)
+
+
+def without_interpreters(run: Run) -> Run:
+    """Return the run without the locks of interpreters and libraries that one task alone uses, and never waits for.
+
+    Perl, say, takes a hundred before the first line of the script.
+    """
+    users: dict[str, set[str]] = defaultdict(set)
+    for step in run.steps:
+        users[step.object] |= {step.task, *(["a wait"] if step.blocked else [])}
+    dull = {name for name, tasks in users.items() if len(tasks) == 1 and _THEIR_OWN.match(name)}
+    return _without_the_rest(run, list(run.lanes), [step for step in run.steps if step.object not in dull])
 
 
 def service(run: Run, servers: tuple[str, ...]) -> Run:

@@ -219,7 +219,7 @@ def seen(record: store.Record, *, everything: bool) -> Run:
     run = derive.run(record)
     if everything:
         return run
-    run = focus.during(run, record.ready, record.over)
+    run = focus.without_interpreters(focus.during(run, record.ready, record.over))
     servers = record.head.get("service")
     if isinstance(servers, list) and servers:
         run = focus.service(run, tuple(str(name) for name in servers))
