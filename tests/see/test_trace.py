@@ -133,6 +133,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_student_s_programs(student: Path) -> None:
     """Typed to when they read; source lines; the table in memory; the server that waits for others is ended.
 
+    The second client is started once the first one waits at its terminal, not three seconds later.
     (Seen to fail: with places taken after the call and not in it; with what is typed not read from its buffer.)
     """
     arguments = ["--type", "client: 3; client: 4; client2: 3; client2: 11", "--save", "run"]

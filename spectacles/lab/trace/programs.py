@@ -141,7 +141,7 @@ class _Run:
         for name in names:
             program = self._programs[name] = self._gate.start(name, self._plan.commands[name])
             if self._plan.script is None and name != names[-1]:
-                readiness.await_server(self._world, program, STARTING, needed=False)
+                readiness.await_server(self._world, program, STARTING, needed=False, typed=name != names[0])
             if program.failed:
                 raise SpectaclesError(program.failed)
 

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 PAUSE = 0.02  # seconds between two looks
 
 
-def await_server(world: World, program: Program, timeout: float, *, needed: bool = True) -> bool:
+def await_server(world: World, program: Program, timeout: float, *, needed: bool = True, typed: bool = False) -> bool:
     """Wait until `program`, or what it has started, waits for a request; return whether it does.
 
+    typed: or for a line at its terminal, as a client does.
     needed: raise SpectaclesError when it has ended, or does not within `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
     while program.code is None and time.monotonic() < deadline:
         with contextlib.suppress(SpectaclesError):  # it has ended, or has not got to its exec(3), and may not be seen
-            if _waits_twice(world, program, deadline):
+            if _waits_twice(world, program, deadline, typed):
                 return True
         time.sleep(PAUSE)
     if not needed:
@@ -35,12 +36,12 @@ def await_server(world: World, program: Program, timeout: float, *, needed: bool
     raise SpectaclesError(f"le serveur {how}" + (f" : {said[-1]}" if said else ""))
 
 
-def _waits_twice(world: World, program: Program, deadline: float) -> bool:
+def _waits_twice(world: World, program: Program, deadline: float, typed: bool) -> bool:
     """Say whether the program was seen to wait for the same in two looks, before `deadline`. Raises SpectaclesError."""
     before: set[tuple[int, str]] = set()
     with contextlib.closing(_looker(world, program)) as looker:
         while program.code is None and time.monotonic() < deadline:
-            now = _waits(looker.look())
+            now = _waits(looker.look(), typed)
             if now and now == before:
                 return True
             before = now
@@ -54,8 +55,11 @@ def _looker(world: World, program: Program) -> InsideLooker | Looker:
     return Looker((program.pid,))
 
 
-def _waits(look: model.Look) -> set[tuple[int, str]]:
-    """Return who waits for which queue, FIFO or listening socket; empty unless all tasks wait for something."""
+def _waits(look: model.Look, typed: bool) -> set[tuple[int, str]]:
+    """Return who waits for which queue, FIFO, listening socket; empty unless all tasks wait for something.
+
+    typed: or terminal.
+    """
     found: set[tuple[int, str]] = set()
     for process in look.processes:
         if process.role != "tree":
@@ -68,7 +72,12 @@ def _waits(look: model.Look) -> set[tuple[int, str]]:
                 for wait in task.waits
                 if wait.target is not None and _is_for_requests(look.objects.get(wait.target), wait.kind)
             }
+            found |= {(task.tid, "terminal") for wait in task.waits if typed and _is_for_a_line(wait)}
     return found
+
+
+def _is_for_a_line(wait: model.Wait) -> bool:
+    return wait.kind == "read" and (wait.target or "").startswith(("device:/dev/pts", "device:/dev/tty"))
 
 
 def _is_for_requests(thing: object, kind: str) -> bool:
