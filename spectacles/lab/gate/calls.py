@@ -95,13 +95,6 @@ BLOCKING = frozenset((
 ))
 # fmt: on
 
-# Numbers of those that are never made to wait by a disk or by memory: whoever is in one, and off the processor, sleeps.
-WAITING = frozenset(
-    number
-    for number, said in _BY_NUMBER.items()
-    if said in BLOCKING - {"read", "write", "open", "flock", "fcntl", "connect", "send", "restart"}
-)
-
 _MARKS = {
     1: "reads",
     2: "writes",

@@ -79,6 +79,7 @@ class Task:
     children: int = 0
     bore: bool = False  # has been let go to have a child, which has perhaps no name yet
     call_file: int = -1  # its /proc/TID/syscall, kept open
+    stat_file: int = -1  # and its stat
     rest: Rest | None = None  # how it was at rest when that was last looked at, one at a time
     _notification: seccomp.Notification | None = field(default=None, repr=False)
     _listener: int = field(default=-1, repr=False)
@@ -93,9 +94,10 @@ class Task:
 
     def close(self) -> None:
         """Close what is kept open of it."""
-        if self.call_file >= 0:
-            os.close(self.call_file)
-            self.call_file = -1
+        for file in (self.call_file, self.stat_file):
+            if file >= 0:
+                os.close(file)
+        self.call_file = self.stat_file = -1
 
 
 @dataclass
@@ -563,18 +565,25 @@ class Gate:
             self._take_all(ready, set(self._listeners))
 
     def _glance(self, task: Task) -> tuple[str, int]:
-        """Return what _state() does; one short read where the task runs, or sleeps in a call that it cannot be in
-        without waiting for somebody."""
+        """Return what _state() does; one short read where the task runs.
+
+        Between two processors, who has been woken is for some microseconds neither asleep nor in a queue of who runs:
+        then `syscall` still names the call, and only the letter in `stat` says that it is over.
+        """
         try:
             if task.call_file < 0:
                 task.call_file = os.open(f"/proc/{task.tid}/syscall", os.O_RDONLY | os.O_CLOEXEC)
-            word = os.pread(task.call_file, 32, 0).split(None, 1)[0]
-        except (OSError, IndexError):
+                task.stat_file = os.open(f"/proc/{task.tid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+            said = os.pread(task.call_file, 200, 0)
+            if said.startswith(b"running"):
+                return "R", -1
+            state = os.pread(task.stat_file, 200, 0).rpartition(b")")[2].split(None, 1)[0].decode()
+            if state not in "SDT":
+                return state, -1
+            again = os.pread(task.call_file, 200, 0)
+            return (state if again == said else "R"), int(said.split(None, 1)[0])
+        except (OSError, IndexError, ValueError):
             return _state(task.tid)
-        if word == b"running":
-            return "R", -1
-        number = int(word)
-        return ("S", number) if number in calls.WAITING else _state(task.tid)
 
     # Decisions
 
