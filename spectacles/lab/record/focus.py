@@ -70,7 +70,8 @@ def _with_waits_for_others(steps: list[Step], servers: tuple[str, ...]) -> list[
         idle = then is None and not step.until and program in servers
         if step.call != "poll" or (step.blocked and (receives or idle) and (child or program not in servers)):
             found.append(step)
-            following[step.task] = step
+            if step.action is not Action.BIRTH:  # seen when the parent rests, or when the child first stops
+                following[step.task] = step
     return found[::-1]
 
 
