@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import pytest
 
 from spectacles.__main__ import main
 from spectacles.common.errors import UsageError
+from spectacles.lab.gate.events import Kind
 from spectacles.lab.judge.linearizability import Operation, dump
 from spectacles.lab.programs.process import QUESTIONS
 from spectacles.lab.record import store
@@ -236,6 +238,34 @@ def test_a_script(student: Path) -> None:
     assert "ligne 3 « kill nobody »" in done.stderr
     (student / "ordre").write_text("hold client befor msgsnd\n")
     helpers.one_line(trace("--script", "ordre", "--", "./client", cwd=student, code=2))
+
+
+def test_a_race_of_question_1_by_a_schedule(c_programs: Path, tmp_path: Path) -> None:
+    """The C reference as it is, two clients: each reads the other's answer, and the end is seen, not waited for.
+
+    (Seen to fail: with all programs started at once, as it was: the clients come before the server. And, until the time
+    was over, with the server's sigwait taken for a call that ends by itself.)
+    """
+    for name in ("q1_server", "q1_client", "dat"):
+        shutil.copy(c_programs / name, tmp_path)
+    subprocess.run(["./dat", "write", "spectacles.dat", "120"], cwd=tmp_path, check=True)
+    table = bytearray((tmp_path / "spectacles.dat").read_bytes())
+    struct.pack_into("<i", table, 3 * 72 + 68, 8)
+    (tmp_path / "spectacles.dat").write_bytes(table)
+    (tmp_path / "echange").write_text(
+        "hold q1_client before read(tub2_view)\nuntil q1_client2 rests\nlet q1_client go\n"
+    )
+    asks = [word for show in (0, 3) for word in ("--and", f"./q1_client consult {show} --dir .")]
+    done = trace("--script", "echange", "--save", "r.jsonl", "--", "./q1_server", "--dir", ".", *asks, cwd=tmp_path)
+    events = store.load(str(tmp_path / "r.jsonl")).events
+    took = {
+        event.task: int.from_bytes(event.arguments["data"], "little")
+        for event in events
+        if event.kind == Kind.RESULT and event.object == "tub2_view" and "data" in event.arguments
+        if event.task.startswith("q1_client")
+    }
+    assert took == {"q1_client": 8, "q1_client2": 120}, done.stdout
+    assert "passées" not in done.stderr
 
 
 HISTORY = [

@@ -31,7 +31,7 @@ STARTING = 3.0  # seconds that a program gets to wait for somebody, before the n
 STILL = 2.0  # seconds in which nothing moves, and nothing ever will
 PAUSE = 0.02
 MOST_LEFT = 8  # names of things left behind that are told
-TIMED = ("sleep", "poll", "pause", "sigwait", "restart")  # calls of which a task may wake by itself
+TIMED = ("sleep", "poll", "sigwait", "restart")  # calls of which a task may wake by itself
 
 
 @dataclass
@@ -134,16 +134,24 @@ class _Run:
         self._input = plan.interactive
 
     def start(self) -> None:
-        """Start all, each once the one before waits for somebody, or has ended; by a script all at once."""
+        """Start all, each once the one before waits for somebody, is held by the script, or has ended."""
         names = list(self._plan.commands)
         if self._plan.interactive and len(names) > 1:
             print(f"(ce que vous tapez va à qui lit ; « {names[-1]}: 5 » dit à qui)")
         for name in names:
             program = self._programs[name] = self._gate.start(name, self._plan.commands[name])
-            if self._plan.script is None and name != names[-1]:
+            if self._plan.script is not None:
+                self._until_quiet(STARTING)
+            elif name != names[-1]:
                 readiness.await_server(self._world, program, STARTING, needed=False, typed=name != names[0])
             if program.failed:
                 raise SpectaclesError(program.failed)
+
+    def _until_quiet(self, timeout: float) -> None:
+        """Wait until the script lets nobody go and all are held, asleep or dead; for `timeout` seconds at most."""
+        deadline = time.monotonic() + timeout
+        while self._gate.quiet() is None and time.monotonic() < deadline:
+            time.sleep(PAUSE)
 
     def until_over(self) -> str:
         """Wait for the end; return why it is the end, "" where all have ended."""
@@ -159,7 +167,8 @@ class _Run:
                 return ""
             others = [name for name in self._programs if name != next(iter(self._programs))]
             waits = self._at_rest()
-            if others and running == [next(iter(self._programs))] and waits and not self._typed:
+            alone = others and running == [next(iter(self._programs))] and not self._typed
+            if alone and self._at_rest(timed=True):
                 return ""  # its clients have left, it waits for others
             if time.monotonic() > self._deadline:
                 return f"{self._plan.seconds:g} s sont passées"
@@ -168,13 +177,13 @@ class _Run:
                 return f"plus rien ne bouge ({', '.join(running)})"
             time.sleep(PAUSE)
 
-    def _at_rest(self) -> bool:
-        """Say whether all wait for somebody, and no time will wake any."""
+    def _at_rest(self, *, timed: bool = False) -> bool:
+        """Say whether all wait for somebody, and no time will wake any. timed: whether that does not matter."""
         if not self._gate.at_rest() or (self._plan.script is not None and not self._plan.script.done.is_set()):
             return False
         for name, task in list(self._gate.tasks.items()):
             rest = None if task.dead else self._gate.asleep(name)
-            if rest is not None and rest.state == "asleep" and rest.call in TIMED:
+            if not timed and rest is not None and rest.state == "asleep" and rest.call in TIMED:
                 return False
         return True
 
