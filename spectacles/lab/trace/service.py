@@ -33,7 +33,7 @@ ANSWERING = 20.0  # seconds for an answer
 CHOICE = "Votre choix : "
 LOST = "Se reconnecter"
 # Both threads look at the seats before either takes any: what chance does once in a while.
-RACE = f"hold {SERVER}.2 before sleep\nhold {SERVER}.3 before sleep\nlet all go"
+RACE = f"hold {SERVER}.1.1 before sleep\nhold {SERVER}.1.2 before sleep\nlet all go"  # threads of the receiver
 
 
 def record(
