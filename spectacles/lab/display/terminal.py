@@ -14,7 +14,7 @@ from spectacles.common import cli, host
 from spectacles.common.errors import SpectaclesError
 from spectacles.common.text import printable
 from spectacles.lab.display.french import unbroken
-from spectacles.lab.programs.process import FURTHER, QUESTIONS
+from spectacles.lab.programs import process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,17 +47,15 @@ def harmless(text: str) -> str:
 
 def question_or_further(text: str) -> str:
     """Return what goes further and is named so ("x1" or "x1_sessions"), else as question(). For argparse."""
-    wanted = text.lower()
-    return next((name for name in FURTHER if wanted in (name, name.partition("_")[0])), None) or question(text)
+    return process.question(text, further=True) or question(text)
 
 
 def question(text: str) -> str:
     """Return the question that "2", "q2" or "q2_msq" names. For argparse."""
-    wanted = text.lower().removeprefix("q")
-    for name in QUESTIONS:
-        if wanted and wanted in (name[1], name[1:]):
-            return name
-    raise argparse.ArgumentTypeError(f"quelle question ? 1 à 5, pas « {text} »")
+    found = process.question(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"quelle question ? 1 à 5, pas « {text} »")
+    return found
 
 
 def add_questions(parser: argparse.ArgumentParser, *, further: bool = False) -> None:

@@ -24,6 +24,7 @@ from spectacles.common.text import printable
 from spectacles.lab.display.files import refuse_unwritable, write_whole
 from spectacles.lab.display.page import require_jinja
 from spectacles.lab.explore import report, scenarios
+from spectacles.lab.programs import process
 from spectacles.lab.record import derive, focus, store
 from spectacles.lab.record.drawings import page
 
@@ -130,7 +131,7 @@ def _scenario(options: Namespace, command: list[str], undo: contextlib.ExitStack
         if of_question:
             raise UsageError("--c, --clients et --seats vont avec une question, pas avec une commande")
         return scenarios.of_command(command, accesses=not options.calls_only)
-    question = scenarios.question(options.what)
+    question = process.question(options.what)
     if question is None:
         if of_question:
             raise UsageError("--c, --clients et --seats vont avec une question, pas avec un fichier")

@@ -14,7 +14,6 @@ from spectacles.common.spectacle import MAX_SPECTACLE, Spectacle, pack_table
 from spectacles.lab.dossier.building import build
 from spectacles.lab.dossier.profile import load
 from spectacles.lab.programs import reference
-from spectacles.lab.programs.process import QUESTIONS
 from spectacles.lab.programs.world import ROOT
 from spectacles.lab.schedules.profiles import of_profile
 from spectacles.lab.schedules.scenario import Actor, Content, Scenario, Service
@@ -26,12 +25,6 @@ CLIENTS = "reserve 5 1; reserve 5 1"
 NAMES = "ABCDEFGH"
 PORT = 5000  # of question 5, in a world of its own
 ADDRESSES = ("--key", "1234", "--shm-key", "1235", "--sem-name", "/semaphore")  # likewise, where the original's will do
-
-
-def question(text: str) -> str | None:
-    """Return the question that "2", "q2" or "q2_msq" names, None if none."""
-    wanted = text.lower().removeprefix("q")
-    return next((name for name in QUESTIONS if wanted and wanted in (name[1], name[1:])), None)
 
 
 def of_command(command: list[str], *, accesses: bool = True) -> Scenario:

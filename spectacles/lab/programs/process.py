@@ -30,6 +30,15 @@ START_TIMEOUT = 10.0  # seconds from the start of a server to READY
 STOP_TIMEOUT = 5.0  # seconds from the signal to its end; then it is killed
 
 
+def question(text: str, *, further: bool = False) -> str | None:
+    """Return the question that "2", "q2" or "q2_msq" names, None if none; further: or "x1", "x1_sessions"."""
+    wanted = text.lower()
+    if further and (found := next((name for name in FURTHER if wanted in (name, name.partition("_")[0])), None)):
+        return found
+    wanted = wanted.removeprefix("q")
+    return next((name for name in QUESTIONS if wanted and wanted in (name[1], name[1:])), None)
+
+
 class ServerError(Exception):
     """The server did not start, or did not stop; the message holds what it printed."""
 

@@ -22,7 +22,7 @@ from spectacles.common.lifecycle import program
 from spectacles.common.processes import process_exists
 from spectacles.lab.kernel.looker import Looker
 from spectacles.lab.kernel.model import Look
-from spectacles.lab.programs.process import FURTHER, QUESTIONS
+from spectacles.lab.programs import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,9 +109,7 @@ def _target(options: Namespace, command: Sequence[str]) -> tuple[str | None, str
         if gone := [str(pid) for pid in options.pid or () if not process_exists(pid)]:
             raise NoServerError(f"aucun processus {', '.join(gone)}")
         return None, ""
-    wanted = (options.what or "").lower().removeprefix("q")
-    further = next((name for name in FURTHER if (options.what or "").lower() in (name, name.partition("_")[0])), "")
-    question = next((name for name in QUESTIONS if wanted and wanted in (name[1], name[1:])), further)
+    question = process.question(options.what or "", further=True) or ""
     where = options.dir if question or options.what is None else options.what
     if options.what is None and options.key and not os.path.isdir(where):
         return None, ""
