@@ -405,6 +405,17 @@ class Gate:
             rest, busy = self._look_at_all()
             return None if busy or self._poll_pending() else rest
 
+    def until_quiet(self, timeout: float, done: Callable[[], bool] = lambda: True) -> dict[str, Rest] | None:
+        """Block until all are quiet() and `done` says so; return how they are at rest, None after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            rest = self.quiet()
+            if rest is not None and done():
+                return rest
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(LOOKING)
+
     def asleep(self, name: str) -> Rest | None:
         """Return in what a task is asleep, or held; None if it runs. Raises GateError if there never was one."""
         with self._changed:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 CRASH = "crash"
-NAMES = {BROKEN: "cassé", SOUND: "sain"}
 
 
 def _parser() -> cli.Parser:
@@ -170,7 +169,7 @@ def _play_one(screen: Console, one: Hazard, options: Namespace) -> int:
     view.show(screen, broken, sound, wait=view.key if options.step else None)
     screen.print()
     for scene, style in ((broken, "red"), (sound, "green")):
-        terminal.say(screen, f"{NAMES[scene.which].capitalize()} : {scene.verdict}.", style)
+        terminal.say(screen, f"{view.NAMES[scene.which].capitalize()} : {scene.verdict}.", style)
         for what in scene.outcome.differs(one.signatures[scene.which]):
             terminal.say(screen, f"    autre chose que prévu : {what}", "bold red")
     predict.compare(screen, guesses)
@@ -193,9 +192,9 @@ def _play_all(screen: Console, hazards: list[Hazard], times: int) -> int:
             for _ in range(times):
                 differs = _differs(one, which)
                 right += not differs
-                details += [f"{NAMES[which]} : {what}" for what in differs if len(details) < 5]
+                details += [f"{view.NAMES[which]} : {what}" for what in differs if len(details) < 5]
             took = (time.monotonic() - began) / times
-            line += f"   {NAMES[which]} {right}/{times} ({took:.2f} s)".replace(".", ",")
+            line += f"   {view.NAMES[which]} {right}/{times} ({took:.2f} s)".replace(".", ",")
             wrong += right < times
         screen.print(line, markup=False, style="red" if details else "", soft_wrap=True)
         for detail in details:

@@ -191,11 +191,8 @@ def _served(service: Service, folder: Path, policy: _KillAt) -> Iterator[tuple[W
         with Gate(world, policy) as gate:
             server = gate.start("server", service.server())
             server.wait_output(READY, START)
-            deadline = time.monotonic() + START
-            while gate.quiet() is None:  # its children may not have come to their first request yet
-                if time.monotonic() > deadline:
-                    raise SpectaclesError(f"{service.question} : le serveur n'est pas au repos")
-                time.sleep(0.001)
+            if gate.until_quiet(START) is None:  # its children may not have come to their first request yet
+                raise SpectaclesError(f"{service.question} : le serveur n'est pas au repos")
             yield world, gate, server
 
 

@@ -100,7 +100,7 @@ def play(hazard: Hazard, which: str, *, sink: Callable[[Event], None] | None = N
             started: dict[str, Program] = {}
             for words in hazard.programs:
                 started[words[0]] = _start(gate, words, hazard.pids.get(words[0]))
-                _until_quiet(gate, lambda: True)
+                _until_quiet(gate)
             rests = _until_quiet(gate, script.done.is_set)
             for name, program in started.items():
                 if gate.tasks[name].dead:
@@ -169,16 +169,12 @@ def _start(gate: Gate, words: Sequence[str], pid: int | None) -> Program:
             time.sleep(PAUSE)
 
 
-def _until_quiet(gate: Gate, done: Callable[[], bool]) -> dict[str, Rest]:
+def _until_quiet(gate: Gate, done: Callable[[], bool] = lambda: True) -> dict[str, Rest]:
     """Return how all are at rest, once they are and `done` says so."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        rests = gate.quiet()
-        if rests is not None and done():
-            return rests
-        if time.monotonic() > deadline:
-            raise HazardError(f"pas au repos en {PATIENCE:g} s")
-        time.sleep(PAUSE)
+    rests = gate.until_quiet(PATIENCE, done)
+    if rests is None:
+        raise HazardError(f"pas au repos en {PATIENCE:g} s")
+    return rests
 
 
 def _last(text: str) -> str:

@@ -141,17 +141,11 @@ class _Run:
         for name in names:
             program = self._programs[name] = self._gate.start(name, self._plan.commands[name])
             if self._plan.script is not None:
-                self._until_quiet(STARTING)
+                self._gate.until_quiet(STARTING)
             elif name != names[-1]:
                 readiness.await_server(self._world, program, STARTING, needed=False, typed=name != names[0])
             if program.failed:
                 raise SpectaclesError(program.failed)
-
-    def _until_quiet(self, timeout: float) -> None:
-        """Wait until the script lets nobody go and all are held, asleep or dead; for `timeout` seconds at most."""
-        deadline = time.monotonic() + timeout
-        while self._gate.quiet() is None and time.monotonic() < deadline:
-            time.sleep(PAUSE)
 
     def until_over(self) -> str:
         """Wait for the end; return why it is the end, "" where all have ended."""
