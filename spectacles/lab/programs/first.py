@@ -146,6 +146,7 @@ def furnish(setup: dict[str, Any], seen: list[tuple[str, int]]) -> str:
         step = "proc"
         kernel.mount("proc", "/proc", "proc", noexec | kernel.MS_NODEV)
         step = "loopback"
+        kernel.few_connections()
         kernel.loopback_up()
         step = "folder"
         folder = f"/tmp/{setup['name']}"
