@@ -117,6 +117,15 @@ def test_messages(inside: World) -> None:
     assert {event.object for event in events if event.call == "msgsnd"} == {"private queue #1"}
 
 
+def test_a_thread_is_named_by_who_made_it(inside: World) -> None:
+    """Whichever thread of its process is looked at first. (Fails with whoever is looked at taken for the maker.)"""
+    with Gate(inside) as gate:
+        assert gate.start("A", ["./gated", "brood"]).wait(helpers.DEADLINE) == 0
+        events = gate.events()
+    births = {event.task: event.arguments["parent"] for event in events if event.kind == Kind.BIRTH}
+    assert births == {"A": "", "A.1": "A", **{f"A.1.{number}": "A.1" for number in range(1, 41)}}
+
+
 def test_locks_that_nobody_contends(inside: World) -> None:
     """A semaphore, a mutex, a condition: none of it is a system call. (Fails without the preload library.)"""
     with Gate(inside, accesses=X86) as gate:

@@ -389,6 +389,7 @@ Decoded = tuple[str, dict[str, Any]]
 _IPC_NOWAIT, _IPC_CREAT, _IPC_EXCL = 0o4000, 0o1000, 0o2000
 _HOW_TO_TAKE = {_IPC_NOWAIT: "IPC_NOWAIT", 0o10000: "MSG_NOERROR", 0o20000: "MSG_EXCEPT", 0o40000: "MSG_COPY"}
 _MSG_PEEK = 2
+_PARENT_SETTID = 0x10_0000
 _KIND = {"msg": "queue", "sem": "semaphores", "shm": "memory"}
 _OUTSIDE = (
     "/usr/",
@@ -445,6 +446,19 @@ def _decode_fork(real: str, caller: Caller, args: Sequence[int]) -> tuple[str, D
         flags = struct.unpack("Q", data)[0] if len(data) == 8 else 0
     waits = {"waits": True} if real == "vfork" or flags & 0x4000 else {}  # until the child has become something else
     return ("thread" if flags & 0x1_0000 else "fork"), ("", waits)
+
+
+def told_of_thread(real: str, caller: Caller, args: Sequence[int]) -> int:
+    """Return where the kernel will write the ID of the thread that a held call makes, as its world calls it.
+
+    An address in the memory of the caller, 0 for nowhere. It is there before the thread runs.
+    """
+    if real == "clone":
+        flags, told = args[0], args[2]
+    else:
+        data = caller.memory(args[0], 32) if real == "clone3" else b""
+        flags, _, _, told = struct.unpack("4Q", data) if len(data) == 32 else (0, 0, 0, 0)
+    return told if flags & _PARENT_SETTID else 0
 
 
 def _transfer(real: str, caller: Caller, names: Names, args: Sequence[int]) -> Decoded | None:

@@ -78,6 +78,7 @@ class Task:
     exiting: Event | None = None  # has been let go to exit(2)
     children: int = 0
     bore: bool = False  # has been let go to have a child, which has perhaps no name yet
+    told: int = 0  # where in its memory the kernel writes the ID of that child, if it is a thread
     call_file: int = -1  # its /proc/TID/syscall, kept open
     stat_file: int = -1  # and its stat
     rest: Rest | None = None  # how it was at rest when that was last looked at, one at a time
@@ -91,6 +92,10 @@ class Task:
     def running(self) -> bool:
         """Whether it is neither held nor dead: it may be asleep."""
         return self.held is None and not self.dead
+
+    def named_all(self) -> None:
+        """Its children have their names."""
+        self.bore, self.told = False, 0
 
     def close(self) -> None:
         """Close what is kept open of it."""
@@ -552,7 +557,7 @@ class Gate:
             if arrived is None and found.state == "asleep" and task.bore:
                 known = len(self.tasks)
                 self._name_children(task)
-                task.bore = False
+                task.named_all()
                 if len(self.tasks) > known:
                     return "un enfant vient de naître"
             if arrived is None:
@@ -675,6 +680,8 @@ class Gate:
         event, notification = task.held, task._notification
         assert event is not None
         assert notification is not None
+        if what == "let" and event.call == "thread":  # while it stands still
+            task.told = calls.told_of_thread(_real(notification), calls.Caller(task.tid), notification.args)
         if what == "let":
             done = seccomp.let(task._listener, notification.id)
         elif what == "fail":
@@ -794,7 +801,7 @@ class Gate:
         task.held = event
         if task.bore or not self.policy.stepwise:
             self._name_children(task)
-            task.bore = False
+            task.named_all()
         self._apply(task, event)
 
     def _apply(self, task: Task, event: Event) -> None:
@@ -922,7 +929,21 @@ class Gate:
         for tid, pid in born:
             known = self._by_tid.get(tid)
             if known is None or (known.dead and _state(tid)[0] not in ("", "Z", "X")):
-                self._adopt(self._fresh(task), tid, pid, task.program, task.name)
+                parent = task if tid == pid else self._maker_of(tid, task)
+                if parent is not None:
+                    self._adopt(self._fresh(parent), tid, pid, parent.program, parent.name)
+
+    def _maker_of(self, tid: int, otherwise: Task) -> Task | None:
+        """Return who made a thread: any thread of its process may have. None: that will be known at its first call.
+
+        The kernel says it to the maker alone, in its memory. `otherwise`: where nobody was to be told.
+        """
+        makers = [task for task in self._by_tid.values() if task.told and task.pid == otherwise.pid and not task.dead]
+        inside = struct.pack("i", _ids(tid)[2]) if makers else b""
+        for maker in makers:
+            if calls.Caller(maker.tid).memory(maker.told, len(inside)) == inside:
+                return maker
+        return None if makers else otherwise
 
     def _fresh(self, parent: Task) -> str:
         parent.children += 1

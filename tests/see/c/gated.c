@@ -96,6 +96,32 @@ static int save(void) {
     return 0;
 }
 
+static void *leave_at_once(void *unused) {
+    kill(getpid(), 0);
+    return unused;
+}
+
+/* A thread that has forty of its own, one after another. */
+static void *receiver(void *unused) {
+    pthread_t thread;
+    for (int i = 0; i < 40; i++) {
+        pthread_create(&thread, NULL, leave_at_once, NULL);
+        pthread_join(thread, NULL);
+    }
+    is_set = 1;
+    return unused;
+}
+
+/* The first thread makes calls all the while. */
+static int brood(void) {
+    pthread_t thread;
+    pthread_create(&thread, NULL, receiver, NULL);
+    while (!*(volatile int *)&is_set)
+        usleep(100);
+    pthread_join(thread, NULL);
+    return 0;
+}
+
 static void *waiter(void *unused) {
     (void)unused;
     pthread_mutex_lock(&mutex);
@@ -172,6 +198,8 @@ int main(int argc, char **argv) {
         return save();
     if (!strcmp(what, "conditions"))
         return conditions();
+    if (!strcmp(what, "brood"))
+        return brood();
     if (!strcmp(what, "interrupted"))
         return interrupted();
     if (!strcmp(what, "storm"))
