@@ -13,8 +13,8 @@ from spectacles.common.errors import UsageError, reason
 from spectacles.common.spectacle import MAX_SPECTACLE, Spectacle, pack_table
 from spectacles.lab.dossier.building import build
 from spectacles.lab.dossier.profile import load
-from spectacles.lab.programs import reference
-from spectacles.lab.programs.world import ROOT
+from spectacles.lab.programs import questions
+from spectacles.lab.programs.questions import Question
 from spectacles.lab.schedules.profiles import of_profile
 from spectacles.lab.schedules.scenario import Actor, Content, Scenario, Service
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CLIENTS = "reserve 5 1; reserve 5 1"
 NAMES = "ABCDEFGH"
+WARM = (sys.executable, "-m", "spectacles.lab.schedules.warm")  # ours, with what takes long done once
 PORT = 5000  # of question 5, in a world of its own
 ADDRESSES = ("--key", "1234", "--shm-key", "1235", "--sem-name", "/semaphore")  # likewise, where the original's will do
 
@@ -73,31 +74,17 @@ def of_question(
     wanted = sum(int(words[2]) for words in requests if words[0] == "reserve")
     there = max(wanted - 1, 1) if seats is None else seats
     shows = {slot: Spectacle(slot + 1, f"Spectacle {slot}", "2027-01-15", there) for slot in range(MAX_SPECTACLE)}
-    (folder / "spectacles.dat").write_bytes(pack_table(shows))
-    env: dict[str, str] = {}
-    options = (
-        "--dir",
-        ".",
-        *(("--port", str(PORT)) if name == "q5_sockets" else ADDRESSES if name != "q1_pipes" else ()),
-    )
-    if c:
-        reference.build(folder, [name])
-        server = (f"./{reference.server_name(name)}", *options)
-        client: tuple[str, ...] = (f"./{reference.CLIENTS[name]}",)
-        accepted, refused, left = r'"ack":true', r'"ack":false', r'"places":(-?\d+)'
-    else:
-        env = {"PYTHONPATH": str(ROOT), "SPECTACLES_NURSERY_LATER": "1", "PYTHONHASHSEED": "0"}
-        warm = (sys.executable, "-m", "spectacles.lab.schedules.warm")
-        server = (*warm, f"spectacles.{name}.server", *options)
-        client = (*warm, f"spectacles.{name}.client", "--json")
-        accepted, refused, left = r'"ack": true', r'"ack": false', r'"places": (-?\d+)'
-    actors = [Actor("server", server, stays=True, env=env)]
+    addresses = ("--port", str(PORT)) if name == "q5_sockets" else ADDRESSES if name != "q1_pipes" else ()
+    question = Question(name, c, addresses, WARM)
+    question.prepare(folder, pack_table(shows))
+    env = {} if c else {**question.env, "SPECTACLES_NURSERY_LATER": "1", "PYTHONHASHSEED": "0"}
+    actors = [Actor("server", tuple(question.server()), stays=True, env=env)]
     operations = {}
     for letter, words in zip(NAMES, requests, strict=False):
-        actors.append(Actor(letter, (*client, *words, *options), env=env, code=None))
+        actors.append(Actor(letter, tuple(question.client(*words)), env=env, code=None))
         operations[letter] = words
     initial = dict.fromkeys(range(MAX_SPECTACLE), there)
-    service = Service(operations, initial, accepted, refused, left)
+    service = Service(operations, initial, questions.ACCEPTED, questions.REFUSED, questions.LEFT)
     return Scenario(
         f"{name[:2]}{'-c' if c else ''}", tuple(actors), str(folder), service=service, accesses=accesses and c
     )

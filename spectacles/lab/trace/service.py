@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,8 +14,8 @@ from spectacles.common.errors import SpectaclesError
 from spectacles.lab.gate.script import Script
 from spectacles.lab.gate.supervisor import Gate
 from spectacles.lab.kernel.machine import machine
-from spectacles.lab.programs import reference
-from spectacles.lab.programs.world import ROOT, Program, World
+from spectacles.lab.programs.questions import Question
+from spectacles.lab.programs.world import Program, World
 from spectacles.lab.record import sources, store
 from spectacles.lab.trace import readiness
 
@@ -30,6 +29,7 @@ SERVER = "serveur"
 INTERRUPTED = "interrompu"  # by Ctrl-C: why a record is not the whole of it
 STARTING = 20.0  # seconds until the server waits for requests
 ANSWERING = 20.0  # seconds for an answer
+LOCKLESS = "spectacles.lab.programs.lockless"
 CHOICE = "Votre choix : "
 LOST = "Se reconnecter"
 # Both threads look at the seats before either takes any: what chance does once in a while.
@@ -55,11 +55,12 @@ def record(
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="spectacles-trace-"))
         Path(folder).chmod(0o755)
-        Path(folder, "spectacles.dat").write_bytes(catalogue.load(catalogue.default_path(folder)))
-        if in_c:
-            reference.build(folder, [question])
-        world = stack.enter_context(World(folder, env={"PYTHONPATH": str(ROOT)}, private=private))
-        command = _server(question, in_c=in_c, broken=broken, private=world.private)
+        served = Question(question, in_c)
+        served.prepare(folder, catalogue.load(catalogue.default_path(folder)))
+        asked = Question(question)  # the clients are ours in any case
+        world = stack.enter_context(World(folder, env=asked.env, private=private))
+        own_port = question == "q5_sockets" and not world.private and not in_c
+        command = [*served.server(LOCKLESS if broken else ""), *(["--port", "0"] if own_port else [])]
         title = f"question {question[1]} : {question}" + (", référence en C" if in_c else "")
         title += ", sans son verrou" if broken else ""
         about = store.head({SERVER: command}, machine(folder), title=title, service=[SERVER])
@@ -69,7 +70,7 @@ def record(
         server = gate.start(SERVER, command)
         readiness.await_server(world, server, STARTING)
         recorder.ready()
-        clients = _Clients(gate, [*_client(question), *_port(question, server, world.private)])
+        clients = _Clients(gate, [*asked.client(), *_port(question, server, world.private)])
         remark = ""
         try:
             for group in groups:
@@ -81,18 +82,6 @@ def record(
         recorder.over()
         recorder.places(sources.places(recorder.record.events, [folder]))
         return recorder.record, remark
-
-
-def _server(question: str, *, in_c: bool, broken: bool, private: bool) -> list[str]:
-    if in_c:
-        return [f"./{reference.server_name(question)}", "--dir", "."]
-    module = "spectacles.lab.programs.lockless" if broken else f"spectacles.{question}.server"
-    port = ["--port", "0"] if question == "q5_sockets" and not private else []
-    return [sys.executable, "-m", module, "--dir", ".", *port]
-
-
-def _client(question: str) -> list[str]:
-    return [sys.executable, "-m", f"spectacles.{question}.client", "--dir", "."]
 
 
 def _port(question: str, server: Program, private: bool) -> list[str]:
