@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from spectacles.lab.check.model import Inconclusive, NotApplicable, NotReached, Outcome, defect, ok
 from spectacles.lab.check.registry import check
-from spectacles.lab.check.sites import BeforeAnswer
 from spectacles.lab.check.starts import CRASHES, RUNNING
 from spectacles.lab.dossier import profile as words
 from spectacles.lab.dossier import tasks
 from spectacles.lab.dossier.driving import describe, ending, last_line
+from spectacles.lab.dossier.sites import BeforeAnswer
 from spectacles.lab.judge.linearizability import Verdict
 from spectacles.lab.judge.linearizability import check as linearizable
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from spectacles.lab.check.model import NotApplicable, NotReached, Outcome, defect, ok
 from spectacles.lab.check.registry import check
-from spectacles.lab.check.sites import At, Site, plain
 from spectacles.lab.dossier import profile as words
 from spectacles.lab.dossier import tasks
 from spectacles.lab.dossier.driving import NotReadyError, alive, describe, ending, last_line
+from spectacles.lab.dossier.sites import At, Site, plain
 from spectacles.lab.gate.events import Kind
 from spectacles.lab.gate.policy import Fail
 

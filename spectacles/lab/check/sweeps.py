@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from spectacles.lab.check.dialogue import judge
 from spectacles.lab.check.model import NotApplicable, NotReached, Outcome, defect, ok
 from spectacles.lab.check.registry import check
-from spectacles.lab.check.sites import BORN, RECEIVING, SENDING, At, BeforeAnswer, Site, sites
 from spectacles.lab.check.starts import RUNNING, processor_use
 from spectacles.lab.dossier.driving import NotReadyError, describe, ending
+from spectacles.lab.dossier.sites import BORN, RECEIVING, SENDING, At, BeforeAnswer, Site, sites
 from spectacles.lab.gate import calls
 from spectacles.lab.gate.events import Kind
 from spectacles.lab.gate.policy import Fail, Hold, Kill

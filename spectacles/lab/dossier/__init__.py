@@ -9,6 +9,7 @@
     learning     learn: what can be discovered is discovered
     driving      Bench, Client, Request, Answer: a world with the program in it; one thread drives everything
     tasks        what the tasks of a program do at this moment
+    sites        Site, At: the calls between a request and its answer, and what is done at one of them
 
 For whoever explores schedules: Bench(folder, profile, policy=...) puts a gate with that policy in the world; what is
 served by bench.serve() and by bench.client("A", gated=True) is under it; Request.step() types the next line when the
@@ -17,4 +18,4 @@ client waits for one, and so can be called from any loop; Answer.operation() is 
 Leans on programs, kernel, gate and judge.
 """
 
-__all__ = ["building", "driving", "learning", "profile", "tasks"]
+__all__ = ["building", "driving", "learning", "profile", "sites", "tasks"]

@@ -73,6 +73,11 @@ def sites(events: Sequence[Event], lasting: Iterable[str], tasks: Iterable[str])
 
     lasting: names of the tasks that there were when the server became ready; others serve a client or a request.
     """
+    return [site for _, site in placed(events, lasting, tasks)]
+
+
+def placed(events: Sequence[Event], lasting: Iterable[str], tasks: Iterable[str]) -> list[tuple[Event, Site]]:
+    """Return what sites() does, each with its event."""
     old, prefixes = {part(name) for name in lasting}, tuple(tasks)
     count: dict[tuple[str, str, str], int] = {}
     found = []
@@ -83,7 +88,7 @@ def sites(events: Sequence[Event], lasting: Iterable[str], tasks: Iterable[str])
             continue
         key = (part(event.task) if part(event.task) in old else BORN, event.call, plain(event.object))
         count[key] = count.get(key, 0) + 1
-        found.append(Site(*key, count[key], event.object))
+        found.append((event, Site(*key, count[key], event.object)))
     return found
 
 
