@@ -219,7 +219,8 @@ def long_input(case: Case) -> Iterator[Outcome]:
             bench.until(lambda: program.code is not None or a.waits_to_read() is not None, case.patience)  # noqa: B023
             done = f"taper {len(LONG)} lettres à « {prompt} »"
             crashed = program.code in CRASHES
-            if crashed or (bench.settle(0.2) and bench.ended(server)):
+            # One that ends with status 0 was told to, by whatever the letters came to mean in the client.
+            if crashed or (bench.settle(0.2) and bench.ended(server) and server.code != 0):
                 bad = True
                 yield defect(
                     25,
