@@ -1,13 +1,17 @@
-"""What the judge has accused wrongly, once: programs in which nothing of the kind is wrong, each as small as it can be."""
+"""What the judge has accused wrongly, once: small programs in which nothing of the kind is wrong."""
 
 from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from spectacles.lab.check import command  # noqa: F401  (all checks)
 from spectacles.lab.check.model import State
 from spectacles.lab.check.runner import Judge
+from spectacles.lab.dossier.driving import Bench
 from spectacles.lab.dossier.profile import Profile
 
 
@@ -36,7 +40,7 @@ OFFICE = """
 
 
 def test_a_server_that_is_told_to_end_has_no_buffer_that_overflows(tmp_path: Path) -> None:
-    """Two hundred letters are no number, and 0 is what the client then sends: the end of the day. (Seen to fail: 25.)"""
+    """Two hundred letters are no number, and 0 is what the client then sends: the day is over. (Seen to fail: 25.)"""
     client = """
         import socket
         connection = socket.create_connection(("127.0.0.1", 7001))
@@ -47,3 +51,15 @@ def test_a_server_that_is_told_to_end_has_no_buffer_that_overflows(tmp_path: Pat
                 break
     """
     assert judged(tmp_path / "tp", OFFICE, client, "long-input") == {"long-input": State.OK}
+
+
+def test_whoever_waits_for_the_gate_or_slept_for_a_moment_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost is what everybody sleeps over for long; a busy machine keeps the gate waiting. (Seen to fail: false 28.)"""
+    bench = Bench(Path("."), Profile(), patience=2.0)
+    asked = SimpleNamespace(client=SimpleNamespace(program=object()), sent=True)
+    monkeypatch.setattr(Bench, "quiet_for", property(lambda _: 0.2))
+    assert bench._why(asked) == "late"  # type: ignore[arg-type]
+    monkeypatch.setattr(Bench, "quiet_for", property(lambda _: 1.2))
+    assert bench._why(asked) == "stuck"  # type: ignore[arg-type]
+    bench.gate = SimpleNamespace(at_rest=lambda: False)  # type: ignore[assignment]
+    assert bench._why(asked) == "late"  # type: ignore[arg-type]
