@@ -63,3 +63,29 @@ def test_whoever_waits_for_the_gate_or_slept_for_a_moment_is_not_stuck(monkeypat
     assert bench._why(asked) == "stuck"  # type: ignore[arg-type]
     bench.gate = SimpleNamespace(at_rest=lambda: False)  # type: ignore[assignment]
     assert bench._why(asked) == "late"  # type: ignore[arg-type]
+
+
+@pytest.mark.soak
+def test_a_server_that_is_slow_to_open_is_waited_for(tmp_path: Path) -> None:
+    """Java, or a cache to be filled: it wakes by the clock, and is silent till it listens. (Seen to fail: 22.)"""
+    server = "import time\ntime.sleep(2.6)\n" + textwrap.dedent(OFFICE).replace(
+        "\nwhile", "\nprint('ouvert', flush=True)\nwhile", 1
+    )
+    assert judged(tmp_path / "tp", server, "input()", "piped-output") == {"piped-output": State.OK}
+
+
+@pytest.mark.soak
+def test_a_client_that_tries_again_for_a_while_does_not_hang(tmp_path: Path) -> None:
+    """Twenty seconds for a server that is just being started again. (Seen to fail: 40.)"""
+    client = """
+        import socket, time
+        for again in range(20):
+            try:
+                socket.create_connection(("127.0.0.1", 7001))
+            except OSError:
+                time.sleep(1)
+            else:
+                break
+        input("1.Liste 0.Quitter : ")
+    """
+    assert judged(tmp_path / "tp", OFFICE, client, "no-server") == {"no-server": State.NOT_APPLICABLE}

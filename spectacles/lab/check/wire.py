@@ -374,6 +374,8 @@ def dead_server(case: Case) -> Outcome:
         done = "tuer le serveur (kill -9) juste avant qu'il réponde, pendant que le client attend"
         if request.done or client.program is None or client.program.code is not None:
             return ok("le client s'en aperçoit", done=done)
+        if any(one.timed for one in client.doing()):
+            return ok("le client attend encore, mais avec un délai", done=done)
         both = any(_opened_both_ways(pid) for pid in client.program.tree())
         return defect(
             4,

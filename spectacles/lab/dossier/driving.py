@@ -448,9 +448,12 @@ class Bench:
             return any(kind == "queue" for kind, _ in iter(self.world.keys()))
         if channel.kind == "fifo":
             return any(os.path.lexists(self.world.folder / name) for name in channel.names)
-        if channel.kind == "tcp":
-            with contextlib.suppress(OSError), open(f"/proc/{program.pid}/net/tcp") as table:
-                return any(line.split()[3] == "0A" for line in list(table)[1:])
+        if channel.kind in ("tcp", "unix"):
+            names = {"tcp": ("tcp", "tcp6"), "unix": ("unix",)}[channel.kind]
+            lines = [line for name in names for line in _table(program.pid, name)]
+            if channel.kind == "tcp":
+                return any(line.split()[3] == "0A" for line in lines)
+            return any(line.endswith(tuple(channel.names)) for line in lines)
         return True
 
     def _free(self) -> bool:
@@ -616,6 +619,13 @@ class Bench:
 
 
 # What people read
+
+
+def _table(pid: int, name: str) -> list[str]:
+    """Return the lines of a table of sockets, as a process sees it."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
+    return []
 
 
 def alive(pids: set[int]) -> set[int]:

@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING
 from spectacles.common.errors import SpectaclesError
 from spectacles.lab.dossier import profile as words
 from spectacles.lab.dossier import tasks
-from spectacles.lab.dossier.driving import SETTLED, STEP, Bench, Client, NotReadyError, describe, ending, last_line
+from spectacles.lab.dossier.driving import (
+    SETTLED,
+    STARTING,
+    STEP,
+    Bench,
+    Client,
+    NotReadyError,
+    describe,
+    ending,
+    last_line,
+)
 from spectacles.lab.dossier.profile import Channel, Item, Profile
 from spectacles.lab.gate.events import Kind
 from spectacles.lab.gate.supervisor import GateError
@@ -144,8 +154,11 @@ def _watch(built: Built, profile: Profile, patience: float) -> tuple[Channel, bo
         except NotReadyError as error:
             program = bench.server
             raise NotReadyError(f"{error}\n{program.output() if program is not None else ''}") from None
+        gate, server = bench.gate, bench.serving
+        if not any(one.serves for one in bench.server_tasks()):  # still busy: a virtual machine takes its time
+            bench.until(lambda: bool(_channel(gate.events()).kind) or server.code is not None, STARTING)
         terminal = any(one.reads_terminal for one in bench.server_tasks())
-        return _channel(bench.gate.events()), terminal
+        return _channel(gate.events()), terminal
 
 
 def _channel(events: Iterable[Event]) -> Channel:
