@@ -12,7 +12,7 @@ from spectacles.lab.check import command  # noqa: F401  (all checks)
 from spectacles.lab.check.model import State
 from spectacles.lab.check.runner import Judge
 from spectacles.lab.dossier.driving import Bench
-from spectacles.lab.dossier.profile import Profile
+from spectacles.lab.dossier.profile import Item, Profile
 
 
 def judged(folder: Path, server: str, client: str, *only: str, **profile: object) -> dict[str, State]:
@@ -72,6 +72,45 @@ def test_a_server_that_is_slow_to_open_is_waited_for(tmp_path: Path) -> None:
         "\nwhile", "\nprint('ouvert', flush=True)\nwhile", 1
     )
     assert judged(tmp_path / "tp", server, "input()", "piped-output") == {"piped-output": State.OK}
+
+
+DIALOGUE = {"consult": ("0",), "reserve": ("{seats}",), "left": r"(\d+) rooms", "yes": "rooms", "no": "refused"}
+HOTEL = """
+    import socket
+    left = 40
+    listener = socket.create_server(("127.0.0.1", 7002))
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            wanted = int(connection.makefile("r").readline())
+            if 0 < wanted <= min(left, 6):
+                left -= wanted
+            connection.sendall(b"refused" if not 0 <= wanted <= 6 else b"%d rooms" % left)
+"""
+GUEST = """
+    import socket
+    while True:
+        typed = input("how many? ")
+        with socket.create_connection(("127.0.0.1", 7002)) as connection:
+            connection.sendall(typed.encode() + b"\\n")
+            print(connection.recv(100).decode())
+"""
+
+
+def test_who_sells_so_many_at_a_time_has_a_lock_that_protects(tmp_path: Path) -> None:
+    """Seven of forty are refused because seven are too many: that is no lost update. (Seen to fail: 29.)"""
+    found = judged(tmp_path / "tp", HOTEL, GUEST, "histories", **DIALOGUE, items=(Item("rooms", 40),))
+    assert found == {"histories": State.NOT_APPLICABLE}
+
+
+def test_who_keeps_seats_in_memory_only_may_fail_to_write_something_else(tmp_path: Path) -> None:
+    """A counter of visits is full, and after kill -9 all seats are free again, as allowed. (Seen to fail: 6.)"""
+    count = "import contextlib\n        with contextlib.suppress(OSError), open('visites', 'w') as file:\n"
+    server = HOTEL.replace(
+        "        with connection:\n", f"        {count}            print(left, file=file)\n        with connection:\n"
+    )
+    found = judged(tmp_path / "tp", server, GUEST, "fail", **DIALOGUE, items=(Item("rooms", 40),))
+    assert found == {"fail": State.NOT_APPLICABLE}
 
 
 @pytest.mark.soak

@@ -426,6 +426,8 @@ def judge(
     verdict = linearizable([answer.operation() for answer in answers], {0: before}, time_limit=2.0)
     if verdict.verdict is not Verdict.INVALID:
         return None
+    if not _orderly(answers, case):
+        raise NotApplicable("même une par une, ces demandes n'ont pas les réponses attendues : il a d'autres règles")
     told = " ".join(verdict.explain().split("\n\n")[0].split())
     accused = told[told.find("Aucun ordre") :] if "Aucun ordre" in told else ""
     granted = sum(answer.seats for answer in answers if answer.state == "yes")
@@ -442,3 +444,23 @@ def judge(
         source=source or case.source(r"places\s*-=|places\s*=|sem_wait|mutex_lock|fcntl|flock"),
         script=script,
     )
+
+
+def _orderly(answers: Sequence[Answer], case: Case) -> bool:
+    """Say whether the same requests, made one after the other in a fresh world, have the answers of that order.
+
+    Where they have not, the program has rules that this judge does not know: so many seats a request, or a client.
+    """
+    (item, *_) = {answer.item for answer in answers}
+    with case.bench() as bench:
+        bench.serve()
+        clients = {name: bench.client(name) for name in sorted({answer.client for answer in answers})}
+        first = bench.ask(next(iter(clients.values())).consult(item))
+        if first.left is None:
+            return True
+        again = []
+        for answer in sorted(answers, key=lambda one: one.call):
+            client = clients[answer.client]
+            again.append(bench.ask(client.reserve(item, answer.seats) if answer.seats else client.consult(item)))
+        history = [answer.operation() for answer in again]
+        return linearizable(history, {0: first.left}, time_limit=2.0).verdict is not Verdict.INVALID

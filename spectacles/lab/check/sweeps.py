@@ -500,6 +500,8 @@ def fail(case: Case) -> Iterator[Outcome]:
     places = [one for one in places if one.shown not in fifos]
     if not places and not case.script:
         raise NotApplicable("le serveur n'écrit aucun fichier pour une réservation")
+    if not case.script and not _stores(case)[0]:  # what it writes is something else: a journal, somebody's FIFO
+        raise NotApplicable("il ne garde rien sur disque, ce qui est permis")
     bad = tried = 0
     budget = _Budget(case)
     for site in _chosen(case, places):
