@@ -128,3 +128,9 @@ def test_a_client_that_tries_again_for_a_while_does_not_hang(tmp_path: Path) -> 
         input("1.Liste 0.Quitter : ")
     """
     assert judged(tmp_path / "tp", OFFICE, client, "no-server") == {"no-server": State.NOT_APPLICABLE}
+
+
+def test_who_has_one_thing_to_sell_is_not_asked_for_another(tmp_path: Path) -> None:
+    """An account, a hall: its number is not typed, so that « 99999999 » is like any other. (Seen to fail: 23.)"""
+    found = judged(tmp_path / "tp", HOTEL, GUEST, "hostile-numbers", **DIALOGUE, items=(Item("rooms", 40),))
+    assert found == {"hostile-numbers": State.OK}

@@ -142,9 +142,12 @@ def hostile_numbers(case: Case) -> Iterator[Outcome]:
     if not case.profile.expects("hostile_numbers"):
         raise NotApplicable("le profil ne le demande pas")
     item = case.item().typed
-    tries: list[tuple[str, int | str]] = [(number, 1) for number in OUT_OF_RANGE]
-    if "{seats}" in " ".join(case.profile.reserve):
+    typed = " ".join(case.profile.reserve)
+    tries: list[tuple[str, int | str]] = [(number, 1) for number in OUT_OF_RANGE] if "{item}" in typed else []
+    if "{seats}" in typed:
         tries = [(item, -5), (item, HUGE), *tries]
+    if not tries:
+        raise NotApplicable("une réservation ne dit ni de quoi, ni combien")
     bad = False
     for number, (show, seats) in enumerate(tries):
         if case.script and case.script != str(number):
