@@ -46,16 +46,21 @@ def refusal(case: Case) -> Outcome:
         server = bench.serve()
         a = bench.client("A")
         left = case.seats(bench, a, item)
-        case.granted(bench.ask(a.reserve(item, 1)))
-        if case.profile.most_seats:
+        if case.profile.named:
+            taken = bench.seat()
+            case.granted(bench.ask(a.reserve(item, 1, taken)))
+            too_much, done = a.reserve(item, 1, taken), f"réserver la place {taken}, puis encore celle-là"
+        elif case.profile.most_seats:
             raise NotApplicable("le nombre de places par requête est limité")
-        answer = bench.ask(a.reserve(item, left + 100))
+        else:
+            case.granted(bench.ask(a.reserve(item, 1)))
+            too_much = a.reserve(item, left + 100)
+            done = f"réserver 1 place, puis {left + 100} alors qu'il en reste {left - 1}"
+        answer = bench.ask(too_much)
         if answer.state == "unsent":
             raise NotApplicable("le client ne laisse pas demander tant")
         after = bench.ask(bench.client("B").consult(item))
-        done = (
-            f"réserver 1 place, puis {left + 100} alors qu'il en reste {left - 1}, puis faire consulter un autre client"
-        )
+        done += ", puis faire consulter un autre client"
         if after.known and answer.state not in ("stuck", "late"):
             return ok(f"{answer} ; {after}", done=done)
         if bench.ended(server):
@@ -142,24 +147,29 @@ def hostile_numbers(case: Case) -> Iterator[Outcome]:
     if not case.profile.expects("hostile_numbers"):
         raise NotApplicable("le profil ne le demande pas")
     item = case.item().typed
-    typed = " ".join(case.profile.reserve)
-    tries: list[tuple[str, int | str]] = [(number, 1) for number in OUT_OF_RANGE] if "{item}" in typed else []
+    typed = " ".join((*case.profile.reserve, *case.profile.reserve_words))
+    tries: list[tuple[str, int, str]] = []  # show, seats, name of the place
     if "{seats}" in typed:
-        tries = [(item, -5), (item, HUGE), *tries]
+        tries += [(item, -5, ""), (item, HUGE, "")]
+    if case.profile.named:
+        tries += [(item, 1, " ".join(number for _ in case.profile.places[0].split())) for number in OUT_OF_RANGE]
+    if "{item}" in typed:
+        tries += [(number, 1, "") for number in OUT_OF_RANGE]
     if not tries:
-        raise NotApplicable("une réservation ne dit ni de quoi, ni combien")
+        raise NotApplicable("une réservation ne demande aucun nombre")
     bad = False
-    for number, (show, seats) in enumerate(tries):
+    for number, (show, seats, seat) in enumerate(tries):
         if case.script and case.script != str(number):
             continue
         with case.bench() as bench:
             server = bench.serve()
             a = bench.client("A")
             before = case.seats(bench, a, item)
-            answer = bench.ask(a.reserve(show, seats))
+            answer = bench.ask(a.reserve(show, seats, seat))
             program = a.program
             assert program is not None
-            done = f"réserver {seats} place(s) du spectacle {show}, puis faire consulter un autre client"
+            which = f"la place {seat}" if seat else f"{seats} place(s)"
+            done = f"réserver {which} du spectacle {show}, puis faire consulter un autre client"
             after = bench.ask(bench.client("B").consult(item))
             what = ""
             if bench.ended(server):
@@ -202,20 +212,20 @@ def long_input(case: Case) -> Iterator[Outcome]:
     profile = case.profile
     if profile.style == "arguments":
         raise NotApplicable("le client ne demande rien au clavier")
-    scripts: list[tuple[str, ...]] = [profile.login[:count] for count in range(len(profile.login))]
-    scripts += [(*profile.login, *profile.reserve[:count]) for count in range(len(profile.reserve))]
     item = case.item().typed if profile.talks else ""
-    scripts = scripts if profile.talks else [()]  # the first question is all that is known of the others
+    # the first question is all that is known of a client that nobody can drive
+    questions = len(profile.login) + len(profile.reserve) if profile.talks else 1
     bad = False
-    for number, typed in enumerate(scripts):
+    for number in range(questions):
         if case.script and case.script != str(number):
             continue
         with case.bench() as bench:
             server = bench.serve()
             a = bench.client("A")
-            program = a.start()
-            lines = words.fill(typed, item=item, seats=1, client=a.name)
-            if not _type_all(bench, a, lines):
+            lines, arguments = _typed(a, item)
+            program = a.start(arguments)
+            a.pending = []
+            if not _type_all(bench, a, lines[:number]):
                 raise NotReached("le client n'attend pas toutes ses lignes")
             prompt = last_line(program.output())
             a.type(LONG, a.waits_to_read())
@@ -235,7 +245,16 @@ def long_input(case: Case) -> Iterator[Outcome]:
                     script=str(number),
                 )
     if not bad:
-        yield ok(f"{len(scripts)} questions")
+        yield ok(f"{questions} questions")
+
+
+def _typed(client: Client, item: str) -> tuple[list[str], list[str]]:
+    """Return all that is typed for a reservation, login included, and the words added to the command."""
+    profile = client.bench.profile
+    if not profile.talks:
+        return [], []
+    request = client.reserve(item, 1)
+    return [*words.fill(profile.login, **client.values()), *request.lines], list(request.arguments)
 
 
 def _type_all(bench: Bench, client: Client, lines: Sequence[str]) -> bool:
@@ -260,21 +279,21 @@ def end_of_input(case: Case) -> Iterator[Outcome]:
     profile = case.profile
     if profile.style == "arguments":
         raise NotApplicable("le client ne demande rien au clavier")
-    every = (*profile.login, *profile.reserve) if profile.talks else ("",)
+    questions = len(profile.login) + len(profile.reserve) if profile.talks else 1
     item = case.item().typed if profile.talks else ""
     bad = False
-    for count in range(len(every)):
+    for count in range(questions):
         if case.script and case.script != str(count):
             continue
         with case.bench() as bench:
             bench.serve()
             a = bench.client("A")
-            values = {"client": a.name, "pid": bench.server.inside if bench.server else 0, "dir": bench.world.inside}
-            lines = words.fill(every[:count], item=item, seats=1, **values)
+            lines, arguments = _typed(a, item)
+            lines = lines[:count]
             text = "".join(f"{line}\n" for line in lines)
             typed = 'printf %s "$1" >.entree; shift; exec "$@" <.entree'
             program = bench.world.start(
-                ["sh", "-c", typed, "sh", text, *words.fill(profile.client, **values)],
+                ["sh", "-c", typed, "sh", text, *words.fill(profile.client, **a.values()), *arguments],
                 env=profile.client_env,
                 cwd=profile.client_folder,
             )
@@ -293,7 +312,7 @@ def end_of_input(case: Case) -> Iterator[Outcome]:
                 )
                 return
     if not bad:
-        yield ok(f"il finit, {len(every)} fois")
+        yield ok(f"il finit, {questions} fois")
 
 
 def _spins(bench: Bench, program: Program, patience: float) -> str:
@@ -406,6 +425,8 @@ def long_pid(case: Case) -> Outcome:
 )
 def histories(case: Case) -> Outcome:
     """Answers of clients that ask at the same time are those of some order, one request after the other."""
+    if not case.profile.counts:
+        raise NotApplicable("personne ne peut demander ce qui reste")
     item = case.item().typed
     with case.bench() as bench:
         bench.serve()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spectacles.lab.check.case import Case
-    from spectacles.lab.dossier.driving import Answer, Bench, Client
+    from spectacles.lab.dossier.driving import Answer, Bench, Client, Request
     from spectacles.lab.gate.events import Event
 
 HELD = (*calls.NAMES, "begins")
@@ -158,11 +158,17 @@ def _delay(
     reached = False
     # First one that must be granted against one that must not, then two of which only one can be.
     half = (left - 1) // 2 + 1
+    limit = case.profile.most_seats
+    named = case.profile.named
     for mine, other in ((1, left + 100), (half, half)):
-        limit = case.profile.most_seats
-        both, there = _held(bench, policy, site, (a, min(mine, limit or mine)), (b, min(other, limit or other)), item)
+        same = bench.seat() if named and mine != 1 else ""
+        first = a.reserve(item, min(mine, limit or mine), same)
+        second = b.reserve(item, min(other, limit or other), same)
+        both, there = _held(bench, policy, site, first, second)
         reached = reached or there
         answers += both
+        if same and [answer.state for answer in both] == ["yes", "yes"]:
+            return _twice(case, bench, policy, site, same, both), True, None
         swapped = mine == 1 and not limit and both[1].state == "yes"
         # Late is not lost: on a busy machine all that can be told is that everybody sleeps.
         lost = there and sorted(answer.state == "stuck" for answer in both if not answer.known) == [True]
@@ -173,8 +179,8 @@ def _delay(
                     "Deux requêtes sont mélangées : la réponse de l'une va à l'autre."
                     if swapped
                     else "Deux requêtes sont mélangées : l'une prend la place de l'autre, qui n'a pas de réponse.",
-                    done=f"{_doing(site)} ; A réserve 1 place, B {other} alors qu'il en reste {left}",
-                    expected="A accepté, B refusé" if mine == 1 else "chacun a sa réponse",
+                    done=f"{_doing(site)} ; A réserve {mine} place(s), B {other} alors qu'il en reste {left}",
+                    expected="A accepté, B refusé" if swapped else "chacun a sa réponse",
                     seen=" ; ".join(map(str, both)),
                     timeline=[*bench.log, *_told(bench)],
                     source=case.place(policy.event) or case.source(r"pthread_create\s*\(|static .*[Rr]equ|malloc\s*\("),
@@ -185,6 +191,8 @@ def _delay(
             )
     final = bench.ask(c.consult(item))
     sure = all(answer.known for answer in answers) and final.left is not None
+    if not case.profile.counts:
+        return None, reached, final.left if sure else None
     what = judge(
         [*answers, final] if sure else answers,
         left,
@@ -197,23 +205,34 @@ def _delay(
     return what, reached, final.left if sure else None
 
 
-def _held(
-    bench: Bench, policy: At, site: Site, one: tuple[Client, int], two: tuple[Client, int], item: str
-) -> tuple[list[Answer], bool]:
+def _twice(case: Case, bench: Bench, policy: At, site: Site, seat: str, both: list[Answer]) -> Outcome:
+    """Return that one place was sold to two clients."""
+    return defect(
+        29,
+        f"Une place est vendue deux fois : la {seat}, à A et à B.",
+        done=f"{_doing(site)} ; A et B réservent la place {seat}",
+        expected="l'un l'obtient, l'autre est refusé",
+        seen=" ; ".join(map(str, both)),
+        timeline=[*bench.log, *_told(bench)],
+        source=case.place(policy.event) or case.source(r"lock|sem_wait|semop"),
+        script=site.script,
+    )
+
+
+def _held(bench: Bench, policy: At, site: Site, first: Request, second: Request) -> tuple[list[Answer], bool]:
     """Let A ask until the server is at the place, then B until nothing moves; let go; return both answers."""
     gate = bench.gate
     assert gate is not None
-    first, second = one[0].reserve(item, one[1]), two[0].reserve(item, two[1])
     policy.arm(site, bench.lasting)
     bench.drive(first, until=policy.reached.is_set)
     there = policy.reached.is_set()
     if there:
-        bench.log.append(f"A réserve {one[1]} ; le serveur est retenu {site}")
+        bench.log.append(f"A réserve {first.seat or first.seats} ; le serveur est retenu {site}")
         bench.drive(second, timeout=bench.patience / 2, until=lambda: second.sent and bench.quiet_for > 0.03)
         assert policy.event is not None
         with contextlib.suppress(GateError):  # its task may have died meanwhile
             gate.let(policy.event.task)
-        bench.log.append(f"B réserve {two[1]} pendant ce temps ; le serveur est relâché")
+        bench.log.append(f"B réserve {second.seat or second.seats} pendant ce temps ; le serveur est relâché")
     return bench.ask_all(first, second), there
 
 
@@ -274,7 +293,7 @@ def _stores(case: Case) -> tuple[bool, bool]:
 
     It does if they are there after a clean stop and a new start, or if the assignment says so.
     """
-    if not case.profile.expects("durable"):
+    if not case.profile.expects("durable") or not case.profile.counts:
         return False, False
     item = case.item().typed
     with case.bench() as bench:
@@ -494,6 +513,8 @@ def fail(case: Case) -> Iterator[Outcome]:
     """What could not be saved is not acknowledged, and what was acknowledged is there after a kill -9."""
     if 33 in case.found:
         raise NotReached("tué, le serveur ne repart pas (défaut 33)")
+    if not case.profile.counts:
+        raise NotApplicable("personne ne peut demander ce qui reste")
     found, _ = _watch(case) if not case.script else ([], [])
     places = [one for one in found if one.call in ON_FILES and not one.shown.startswith(_ELSEWHERE) and not _log(one)]
     fifos = set(case.profile.channel.names)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 STEP = 0.001  # seconds between two looks
 SETTLED = 0.03  # seconds for which a task that waits for the keyboard has printed nothing: then it has said all
+UNCOUNTED = 1000  # seats of what nobody can ask for
 STARTING = 10.0  # seconds that a server may compute before it waits for its first request
 
 
@@ -60,6 +62,7 @@ class Answer:
     call: int = 0
     ret: int = 0
     client: str = ""
+    seat: str = ""  # the name of the place that was asked for, where they have names
 
     @property
     def known(self) -> bool:
@@ -84,11 +87,10 @@ class Answer:
 
     def __str__(self) -> str:
         """Say it in French: « A réserve 2 de 3 : accepté »."""
-        asked = (
-            f"réserve {self.seats} place(s) de « {self.item} »"
-            if self.what == "reserve"
-            else f"consulte « {self.item} »"
-        )
+        asked = f"consulte « {self.item} »"
+        if self.what == "reserve":
+            which = f"la place {self.seat}" if self.seat else f"{self.seats} place(s)"
+            asked = f"réserve {which} de « {self.item} »"
         said = {
             "yes": "acceptée",
             "no": "refusée",
@@ -105,14 +107,25 @@ class Answer:
 class Request:
     """One request on its way. Made by Client; driven by Bench."""
 
-    def __init__(self, client: Client, what: str, item: str, seats: int, lines: list[str]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        what: str,
+        item: str,
+        seats: int,
+        lines: list[str],
+        arguments: Sequence[str] = (),
+        seat: str = "",
+    ) -> None:
         self.client = client
         self.what = what
         self.item = item
         self.seats = seats
+        self.seat = seat
+        self.arguments = arguments
         self.answer: Answer | None = None
         self.call = 0
-        self._lines = lines
+        self.lines = lines
         self._typed = False
         self._from = 0
         self._waiting_since = 0.0
@@ -126,7 +139,7 @@ class Request:
     @property
     def sent(self) -> bool:
         """Whether all has been typed that makes the client ask."""
-        return self._typed and not self._lines
+        return self._typed and not self.lines
 
     def step(self) -> None:
         """Look at the client, and type the next line if it waits for it."""
@@ -148,7 +161,7 @@ class Request:
         if waiting is None:
             self._waiting_since = 0.0
             return
-        if self._lines or client.pending:
+        if self.lines or client.pending:
             if client.pending:
                 client.type(client.pending.pop(0), waiting)
                 if not client.pending:
@@ -158,7 +171,7 @@ class Request:
                 self._from = client.printed()
                 self.call = time.monotonic_ns()
                 self._typed = True
-            client.type(self._lines.pop(0), waiting)
+            client.type(self.lines.pop(0), waiting)
             return
         now = time.monotonic()
         size = client.printed()
@@ -174,10 +187,11 @@ class Request:
         style = client.bench.profile.style
         self._from = client.printed() if client.bench.profile.answers_file or style == "menu" else 0
         if style == "arguments":
-            client.start(self._lines)
-            self._lines, self._typed = [], True
+            client.start(self.lines)
+            self.lines, self._typed = [], True
         elif style == "once" or client.program is None:
-            client.start()
+            client.start(self.arguments)
+            self._typed = bool(self.arguments) and not self.lines
         elif client.program.code is not None:
             self._finish("unsent")
 
@@ -191,22 +205,46 @@ class Request:
         profile = self.client.bench.profile
         left: int | None = None
         state = otherwise
-        if self.what == "consult":
-            found = words.pattern(profile.left, self.item).search(text) if profile.left else None
+        if self.what == "consult" and profile.counts:
+            found = words.pattern(profile.left, self.item).search(text)
             if found:
-                state, left = "left", int(found[1])
+                left = self._left(found[1])
+                state = "left" if left is not None else state
         elif profile.no and words.pattern(profile.no).search(text):
             state = "no"
         elif profile.yes and words.pattern(profile.yes).search(text):
             state = "yes"
         if not state:
             return None
+        if self.what == "consult" and state in ("yes", "no"):  # nobody can ask: it is served, that is all one knows
+            state, left = "left", self.client.bench.unsold(self.item)
         return Answer(
-            state, self.what, self.item, self.seats, left, text, self.call, time.monotonic_ns(), self.client.name
+            state,
+            self.what,
+            self.item,
+            self.seats,
+            left,
+            text,
+            self.call,
+            time.monotonic_ns(),
+            self.client.name,
+            self.seat,
         )
+
+    def _left(self, said: str) -> int | None:
+        """Return the places that are left: a number, or what is counted in a map."""
+        profile = self.client.bench.profile
+        if profile.free:
+            return len(words.pattern(profile.free, self.item).findall(said))
+        if profile.sold:
+            all_of_it = next((item.seats for item in profile.items if item.typed == self.item), None)
+            return None if all_of_it is None else all_of_it - len(words.pattern(profile.sold, self.item).findall(said))
+        return int(said) if re.fullmatch(r"\s*[-+]?\d+\s*", said) else None
 
     def _finish(self, otherwise: str) -> None:
         self.answer = self._read(otherwise)
+        if self.answer is not None and (self.what, self.answer.state) == ("reserve", "yes"):
+            self.client.bench.granted[self.item] = self.client.bench.granted.get(self.item, 0) + self.seats
 
     def give_up(self, why: str) -> Answer:
         """End it without an answer, unless one has come."""
@@ -234,19 +272,30 @@ class Client:
         """Return the request: how many seats are left?"""
         return self._request("consult", item, 0)
 
-    def reserve(self, item: str, seats: int | str) -> Request:
-        """Return the request for seats."""
-        return self._request("reserve", item, seats)
+    def reserve(self, item: str, seats: int | str, seat: str = "") -> Request:
+        """Return the request for seats. seat: the name of the place, where they have names; else one that is free."""
+        return self._request("reserve", item, seats, seat)
 
-    def _request(self, what: str, item: str, seats: int | str) -> Request:
+    def _request(self, what: str, item: str, seats: int | str, seat: str = "") -> Request:
         profile = self.bench.profile
-        template = profile.consult if what == "consult" else profile.reserve
-        lines = words.fill(template, item=item, seats=seats, **self._values())
-        return Request(self, what, item, seats if isinstance(seats, int) else 0, lines)
+        asks = what == "consult" and profile.counts
+        template, more = (profile.consult, profile.consult_words) if asks else (profile.reserve, profile.reserve_words)
+        if profile.named and not asks:
+            seat = seat or self.bench.seat()
+        values = {
+            "item": item,
+            "seats": seats if asks or seats != 0 or what == "reserve" else 1,
+            "seat": seat,
+            **self.values(),
+        }
+        values |= {f"seat{number}": word for number, word in enumerate(seat.split(), 1)}
+        lines, arguments = words.fill(template, **values), words.fill(more, **values)
+        return Request(self, what, item, seats if isinstance(seats, int) else 0, lines, arguments, seat)
 
-    def _values(self) -> dict[str, object]:
+    def values(self) -> dict[str, object]:
+        """Return what stands for {client}, {run}, {pid} and {dir}."""
         server = self.bench.server
-        return {"client": self.name, "pid": server.inside if server else 0, "dir": self.bench.world.inside}
+        return {"client": self.name, "run": self.bench.runs, "pid": server.inside if server else 0, "dir": self.bench.world.inside}
 
     def start(self, arguments: Sequence[str] = ()) -> Program:
         """Start it. arguments: added to its command. Raises WorldError, GateError.
@@ -255,7 +304,8 @@ class Client:
         """
         profile = self.bench.profile
         self.bench.make_place()
-        command = [*words.fill(profile.client, **self._values()), *arguments]
+        self.bench.runs += 1
+        command = [*words.fill(profile.client, **self.values()), *arguments]
         self._runs += 1
         name = self.name if self._runs == 1 else f"{self.name}{self._runs}"
         options: dict[str, Any] = {"env": profile.client_env, "cwd": profile.client_folder}
@@ -269,7 +319,7 @@ class Client:
             self.program = gate.start(name, command, **options)
         else:
             self.program = self.bench.world.start(command, **options)
-        self.pending = words.fill(profile.login, **self._values())
+        self.pending = words.fill(profile.login, **self.values())
         self._typed = {}
         return self.program
 
@@ -354,6 +404,9 @@ class Bench:
         self._quiet: dict[int, int] = {}
         self._quiet_since = 0.0
         self._servers = 0
+        self._seats = 0  # that have been named
+        self.runs = 0  # of clients
+        self.granted: dict[str, int] = {}  # item -> seats that were acknowledged in this world
 
     def __enter__(self) -> Bench:
         """Make the world. Raises WorldError, GateError."""
@@ -524,6 +577,17 @@ class Bench:
         made = Client(self, name, gated, pid)
         self.clients.append(made)
         return made
+
+    def seat(self) -> str:
+        """Return the name of a place that nobody here was given to ask for; after the last one, the first again."""
+        places = self.profile.places
+        self._seats += 1
+        return places[(self._seats - 1) % len(places)] if places else ""
+
+    def unsold(self, item: str) -> int:
+        """Return how many seats are left by what was acknowledged, where nobody can ask."""
+        all_of_it = next((one.seats for one in self.profile.items if one.typed == item), None)
+        return (UNCOUNTED if all_of_it is None else all_of_it) - self.granted.get(item, 0)
 
     def make_place(self) -> None:
         """Have the oldest clients leave, where the profile limits how many there may be, until there is place."""

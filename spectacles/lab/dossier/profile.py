@@ -1,12 +1,14 @@
 """A profile: how somebody's program is built, started and spoken to. Learnt, or written by hand in TOML.
 
-What stands in command lines and in lines typed is replaced: {item} and {seats} of a request, {client} a name that no
-other client has, {pid} the server's PID, {dir} the program's folder, {python} our Python.
+What stands in command lines and in lines typed is replaced: {item} and {seats} of a request, {seat} the name of a place
+that is free, {seat1} and {seat2} its words, {client} a name that no other client has, {run} a number that no other run
+of a client has, {pid} the server's PID, {dir} the program's folder, {python} our Python.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import shlex
 import sys
@@ -18,6 +20,7 @@ from typing import Any
 
 from spectacles.common.errors import UsageError
 
+MOST_PLACES = 2000  # names of places that are written out
 STOPS = ("ctrl-c", "term", "line")
 STYLES = ("menu", "once", "arguments")
 EXPECTATIONS = {
@@ -64,6 +67,8 @@ class Profile:
     and it comes back for more. "once": the same, but each run of the client is one request. "arguments": each run is
     one request, and consult and reserve are words added to its command. left: a regular expression with one group, the
     seats left, in which {item} stands for the item; yes, no: what an answer to a reservation holds. "" is: not known.
+    free, sold: where the group of `left` is no number but a map or a list, what stands in it once for each place that
+    is left, or taken. Without consult and left, nobody can ask what is left: see Profile.counts.
     """
 
     name: str = ""
@@ -86,9 +91,14 @@ class Profile:
     login: tuple[str, ...] = ()
     consult: tuple[str, ...] = ()
     reserve: tuple[str, ...] = ()
+    consult_words: tuple[str, ...] = ()  # added to its command, of style once
+    reserve_words: tuple[str, ...] = ()
+    seats: tuple[str, ...] = ()  # names of places, where one reserves a certain one: "A1", "1-30", "1-5 1-8"
     quit: tuple[str, ...] = ()
     # answers
     left: str = ""
+    free: str = ""  # counted in the group of left
+    sold: str = ""  # the same
     yes: str = ""
     no: str = ""
     answers_file: str = ""  # where answers are, if not on the screen
@@ -112,8 +122,31 @@ class Profile:
 
     @property
     def talks(self) -> bool:
-        """Whether its client can be driven: consult and reserve are known, and what their answers look like."""
-        return bool(self.client and self.consult and self.reserve and self.left and self.yes and self.items)
+        """Whether its client can be driven: its requests are known, and what their answers look like."""
+        consults = bool(self.consult or self.consult_words)
+        reserves = bool(self.reserve or self.reserve_words)
+        return bool(self.client and reserves and self.yes and self.items) and consults == self.counts
+
+    @property
+    def counts(self) -> bool:
+        """Whether a client can ask what is left. Else a reservation of one place is what stands for a consultation."""
+        return bool(self.left)
+
+    @property
+    def named(self) -> bool:
+        """Whether a reservation is of a certain place."""
+        return bool(self.seats) and any(
+            re.search(r"\{seat\d?\}", word) for word in (*self.reserve, *self.reserve_words)
+        )
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The names of places, ranges written out; MOST_PLACES of them at most."""
+        found: list[str] = []
+        for name in self.seats:
+            columns = [_range(word) for word in name.split()]
+            found += map(" ".join, itertools.islice(itertools.product(*columns), MOST_PLACES - len(found)))
+        return tuple(found)
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON types."""
@@ -121,6 +154,14 @@ class Profile:
 
 
 # Words
+
+
+def _range(word: str) -> list[str]:
+    """Return what a range stands for: "7-9" is 7, 8, 9."""
+    found = re.fullmatch(r"(\d+)-(\d+)", word)
+    if not found:
+        return [word]
+    return list(map(str, range(int(found[1]), min(int(found[2]) + 1, int(found[1]) + MOST_PLACES))))
 
 
 def fill(words: tuple[str, ...], **values: object) -> list[str]:
@@ -156,8 +197,18 @@ _PLACES: tuple[tuple[str, str, str, str], ...] = (
     ("login", "client", "login", "lignes tapées par chaque client avant tout"),
     ("consult", "client", "consult", "pour consulter : lignes tapées (ou mots de plus, si style = arguments) ; {item}"),
     ("reserve", "client", "reserve", "pour réserver : de même ; {item}, {seats}"),
+    ("consult_words", "client", "consult_words", "pour consulter : mots de plus, si style = once"),
+    ("reserve_words", "client", "reserve_words", "pour réserver : de même"),
+    (
+        "seats",
+        "client",
+        "seats",
+        "noms des places libres, si l'on en choisit une : A1, 1-30, 1-5 1-8 ; {seat}, {seat1}",
+    ),
     ("quit", "client", "quit", "pour quitter"),
     ("left", "answers", "left", "expression régulière dont le groupe est le nombre de places restantes ; {item}"),
+    ("free", "answers", "free", "ce qui, dans le groupe de left, y est une fois par place libre (un plan)"),
+    ("sold", "answers", "sold", "ce qui y est une fois par place prise"),
     ("yes", "answers", "yes", "expression régulière d'une réservation acceptée"),
     ("no", "answers", "no", "expression régulière d'une réservation refusée"),
     ("answers_file", "answers", "file", "fichier où sont les réponses, si ce n'est pas à l'écran"),
@@ -227,7 +278,7 @@ def _check(profile: Profile, problem: Any) -> None:
     for name, value in (("clients", profile.clients), ("seats", profile.most_seats), ("seconds", profile.slow)):
         if value < 0:
             raise problem("limits", name, "un nombre négatif n'a pas de sens")
-    for name in ("left", "yes", "no"):
+    for name in ("left", "free", "sold", "yes", "no"):
         text = getattr(profile, name)
         try:
             groups = pattern(text, "x").groups
@@ -242,8 +293,17 @@ def _check(profile: Profile, problem: Any) -> None:
     for key in profile.expect:
         if key not in EXPECTATIONS:
             raise problem("expect", key, f"« {key} » n'est pas connu (parmi {_list(EXPECTATIONS)})")
+    if profile.sold and any(item.seats is None for item in profile.items):
+        raise problem(
+            "answers", "sold", "le nombre de places de chaque [items] doit être connu, puisqu'on en soustrait"
+        )
+    for name, key in (("consult", "consult_words"), ("reserve", "reserve_words")):
+        if getattr(profile, key) and profile.style != "once":
+            raise problem("client", key, f'style = "once" est attendu ; pour « arguments », ils sont dans {name}')
+    if not profile.seats and re.search(r"\{seat\d?\}", " ".join((*profile.reserve, *profile.reserve_words))):
+        raise problem("client", "seats", 'il manque les noms des places libres : seats = ["1-30"]')
     if profile.client and profile.reserve and profile.most_seats != 1:
-        typed = " ".join(profile.reserve)
+        typed = " ".join((*profile.reserve, *profile.reserve_words))
         if "{seats}" not in typed:
             raise problem(
                 "client",
