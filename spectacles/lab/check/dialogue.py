@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -12,21 +15,23 @@ from spectacles.lab.check.starts import CRASHES, RUNNING
 from spectacles.lab.dossier import profile as words
 from spectacles.lab.dossier import tasks
 from spectacles.lab.dossier.driving import describe, ending, last_line
-from spectacles.lab.dossier.sites import BeforeAnswer
+from spectacles.lab.dossier.sites import RECEIVING, SENDING, BeforeAnswer
+from spectacles.lab.gate.events import Kind
 from spectacles.lab.judge.linearizability import Verdict
 from spectacles.lab.judge.linearizability import check as linearizable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from spectacles.lab.check.case import Case
-    from spectacles.lab.dossier.driving import Answer, Bench, Client
+    from spectacles.lab.dossier.driving import Answer, Bench, Client, Request
     from spectacles.lab.programs.world import Program
 
 LONG = "a" * 200  # letters typed where a number or a name is wanted
 HUGE = 1 << 28  # seats: a size that no buffer has
 OUT_OF_RANGE = ("99999999", "-1", "1000000")  # in the place of a show
 NOBODY = ("9", "8", "7", "12")  # shows that a small catalogue has not
+STILL = 0.03  # seconds for which nothing has run: all that was to be sent is
 FLOOD = 1 << 16  # bytes printed by a client at the end of its input: it goes round and round
 LONG_PID = 1_234_567  # what 64-bit machines give, and a buffer of five digits does not hold
 
@@ -201,7 +206,7 @@ def hostile_numbers(case: Case) -> Iterator[Outcome]:
 
 @check(
     "long-input",
-    finds=(25,),
+    finds=(25, 23),
     layer="B",
     does=f"tape {len(LONG)} lettres à chaque question du client",
     needs=("prompt",),
@@ -228,24 +233,56 @@ def long_input(case: Case) -> Iterator[Outcome]:
             if not _type_all(bench, a, lines[:number]):
                 raise NotReached("le client n'attend pas toutes ses lignes")
             prompt = last_line(program.output())
-            a.type(LONG, a.waits_to_read())
-            bench.until(lambda: program.code is not None or a.waits_to_read() is not None, case.patience)  # noqa: B023
+            _finish(bench, a, [LONG, *lines[number + 1 :]])
             done = f"taper {len(LONG)} lettres à « {prompt} »"
             crashed = program.code in CRASHES
             # One that ends with status 0 was told to, by whatever the letters came to mean in the client.
             if crashed or (bench.settle(0.2) and bench.ended(server) and server.code != 0):
                 bad = True
+                letter = crashed and _crashes_of_a_letter(case, number)
+                sentence = "Une ligne trop longue dépasse une mémoire."
                 yield defect(
-                    25,
-                    "Une ligne trop longue dépasse une mémoire.",
-                    done=done,
-                    expected="elle est coupée ou refusée",
+                    23 if letter else 25,
+                    "Une lettre où un nombre est attendu fait tomber le client." if letter else sentence,
+                    done=f"taper « a » à « {prompt} »" if letter else done,
+                    expected="elle est refusée" if letter else "elle est coupée ou refusée",
                     seen=f"le client plante ({ending(program)})" if crashed else f"le serveur finit ({ending(server)})",
                     source=case.source(r'scanf\s*\(\s*"%s|gets\s*\(|strcpy|sprintf'),
                     script=str(number),
                 )
     if not bad:
         yield ok(f"{questions} questions")
+
+
+def _finish(bench: Bench, client: Client, lines: Sequence[str]) -> None:
+    """Type lines, each when the client waits for one, and then have it leave: an array that was written past its end
+    often shows when the function returns only.
+    """
+    program = client.program
+    assert program is not None
+
+    def waits() -> bool:
+        return program.code is not None or client.waits_to_read() is not None
+
+    for line in (*lines, *bench.profile.quit):
+        if not bench.until(waits, bench.patience) or program.code is not None:
+            break
+        client.type(line, client.waits_to_read())
+    bench.until(lambda: program.code is not None or client.waits_to_read() is not None, bench.patience)
+    bench.ended(program)
+
+
+def _crashes_of_a_letter(case: Case, number: int) -> bool:
+    """Say whether one letter does what two hundred do, typed at the same question: then it is not the length."""
+    with case.bench() as bench:
+        bench.serve()
+        a = bench.client("A")
+        lines, arguments = _typed(a, case.item().typed if case.profile.talks else "")
+        program = a.start(arguments)
+        a.pending = []
+        if _type_all(bench, a, lines[:number]):
+            _finish(bench, a, ["a", *lines[number + 1 :]])
+        return program.code in CRASHES
 
 
 def _typed(client: Client, item: str) -> tuple[list[str], list[str]]:
@@ -376,6 +413,92 @@ def recycled_pid(case: Case) -> Outcome:
         if not answer.known:
             raise NotReached(str(answer))
         return ok(str(answer), done=done)
+
+
+@check(
+    "together",
+    finds=(7,),
+    layer="B",
+    does="suspend le serveur pendant qu'un client, puis deux, envoient : il lit alors tout d'un coup (tubes, TCP)",
+    needs=("client", "gate"),
+    rank=65,
+)
+def together(case: Case) -> Outcome:
+    """A FIFO and a connection keep no boundaries: what was written twice may be read at once."""
+    kind = case.profile.channel.kind
+    if kind not in ("fifo", "tcp", "unix"):
+        raise NotApplicable("le canal sépare lui-même les messages")
+    if 31 in case.found:
+        raise NotReached("suspendu puis repris, le serveur finit (défaut 31)")
+    several = kind != "fifo" and _writes_several(case)
+    crowd = kind == "fifo" and case.profile.clients != 1 and case.question != 1
+    if not several and not crowd:
+        raise NotApplicable("une demande est une seule écriture, sur une connexion à elle")
+    item = case.item().typed
+    with case.bench() as bench:
+        server = bench.serve()
+        clients = [bench.client(name) for name in ("A", "B")]
+        case.seats(bench, clients[1], item)
+        before = case.seats(bench, clients[0], item) - 1
+        case.granted(bench.ask(clients[0].reserve(item, 1)))
+        bench.log.clear()
+        for asking in (clients[:1], clients) if crowd else (clients[:1],):
+            pids = set(server.tree())
+            requests = [client.reserve(item, 1) for client in asking]
+            _signal(pids, signal.SIGSTOP)
+            bench.drive(*requests, timeout=bench.patience, until=lambda: _all_wait(bench, requests))  # noqa: B023
+            _signal(pids, signal.SIGCONT)
+            answers = bench.ask_all(*requests, timeout=2 * case.patience)
+            lost = [answer for answer in answers if answer.state != "yes"]
+            left = bench.ask(clients[1].consult(item)).left if not lost else None
+            before -= len(asking)
+            wrong = "" if left in (None, before) else f" ; il reste {left} place(s) au lieu de {before}"
+            if lost and crowd and len(asking) == 1:
+                raise NotReached(f"une demande faite pendant qu'il est suspendu n'a pas de réponse ({lost[0]})")
+            if lost or wrong or bench.ended(server):
+                what = "deux clients envoient chacun une demande" if crowd else "un client envoie sa demande"
+                return defect(
+                    7,
+                    "Deux écritures qui arrivent ensemble sont lues comme une seule.",
+                    done=f"suspendre le serveur (SIGSTOP) ; {what} ; le reprendre",
+                    expected="chaque demande est acceptée, comme quand il n'est pas suspendu",
+                    seen=" ; ".join(map(str, answers)) + (wrong or f" ; serveur : {describe(bench.server_tasks())}"),
+                    timeline=bench.log,
+                    source=case.source(r"\b(read|recv)\s*\("),
+                )
+        return ok("chaque demande a sa réponse", done="suspendre le serveur pendant que l'on demande")
+
+
+def _writes_several(case: Case) -> bool:
+    """Say whether a client makes one request of several writes in a row, with no answer between them."""
+    item = case.item().typed
+    with case.bench(gated=True) as bench:
+        bench.serve(gated=False)
+        assert bench.gate is not None
+        a = bench.client("A", gated=True)
+        case.seats(bench, a, item)
+        since = len(bench.gate.events())
+        case.granted(bench.ask(a.reserve(item, 1)))
+        row = most = 0
+        for event in bench.gate.events(since):
+            if event.kind is not Kind.CALL or not event.object.startswith("connection"):
+                continue
+            row = row + 1 if event.call in SENDING else 0 if event.call in RECEIVING else row
+            most = max(most, row)
+        return most > 1
+
+
+def _all_wait(bench: Bench, requests: Sequence[Request]) -> bool:
+    """Say whether the clients of requests have sent all, and wait for something else than the keyboard."""
+    sent = all(request.sent for request in requests)
+    doing = [one for request in requests for one in request.client.doing()]
+    return sent and bool(doing) and not any(one.reads_terminal for one in doing) and bench.quiet_for > STILL
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, number)
 
 
 @check(

@@ -201,6 +201,8 @@ class Judge:
             for program in built.programs
             if program.words == self.profile.server[: len(program.words)]
             for name in program.sources
+        ) or tuple(
+            path for path in building.sources(built.folder) if "client" not in str(path.relative_to(built.folder))
         )
         return Case(built.folder, self.profile, self.control, self.quick, script, found, sources, sink, gated)
 

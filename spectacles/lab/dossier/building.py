@@ -74,7 +74,7 @@ def build(source: str | Path, into: str | Path, commands: Sequence[str] = (), fi
     log: list[str] = []
     makefile = next((name for name in ("Makefile", "makefile", "GNUmakefile") if (into / name).exists()), None)
     made: dict[str, tuple[str, ...]] = {}
-    sources = [path for path in _files(into) if path.suffix in (*_C, *_CPP)]
+    to_compile = [path for path in _files(into) if path.suffix in (*_C, *_CPP)]
     try:
         with World(into, limits=Limits(seconds=4 * PATIENCE, processes=128)) as world:
             search = _wrap_compilers(world)
@@ -84,8 +84,8 @@ def build(source: str | Path, into: str | Path, commands: Sequence[str] = (), fi
             elif makefile is not None:
                 _run(world, ["make"], search, log)
                 made = {}
-            elif sources:
-                made = _compile(world, into, sources, search, log)
+            elif to_compile:
+                made = _compile(world, into, to_compile, search, log)
             _fetch(world.folder, into)
     except WorldError as error:
         raise BuildError(f"{source.name} : {error}") from None
@@ -126,6 +126,11 @@ def _files(folder: Path) -> list[Path]:
             path for path in (Path(top, name) for name in sorted(names)) if path.is_file() and not path.is_symlink()
         ]
     return found
+
+
+def sources(folder: Path) -> list[Path]:
+    """Return the source files of a folder, in C, C++ and Python."""
+    return [path for path in _files(folder) if path.suffix in (*_C, *_CPP, ".py")]
 
 
 def _wrap_compilers(world: World) -> str:

@@ -295,7 +295,12 @@ class Client:
     def values(self) -> dict[str, object]:
         """Return what stands for {client}, {run}, {pid} and {dir}."""
         server = self.bench.server
-        return {"client": self.name, "run": self.bench.runs, "pid": server.inside if server else 0, "dir": self.bench.world.inside}
+        return {
+            "client": self.name,
+            "run": self.bench.runs,
+            "pid": server.inside if server else 0,
+            "dir": self.bench.world.inside,
+        }
 
     def start(self, arguments: Sequence[str] = ()) -> Program:
         """Start it. arguments: added to its command. Raises WorldError, GateError.

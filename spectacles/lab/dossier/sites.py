@@ -106,10 +106,15 @@ class At:
         self._armed = False
         self._count = 0
         self._old: set[str] = set()
+        self._of: tuple[str, ...] = ("server",)
 
-    def arm(self, site: Site | None = None, lasting: Iterable[str] = ()) -> None:
-        """Look for a site from now on (None: the one it was made for). lasting: names of tasks that are not BORN."""
+    def arm(self, site: Site | None = None, lasting: Iterable[str] = (), of: tuple[str, ...] = ("server",)) -> None:
+        """Look for a site from now on (None: the one it was made for). lasting: names of tasks that are not BORN.
+
+        of: what the names of the tasks begin with that it may be one of: whoever else is under the gate goes on.
+        """
         self.site = site or self.site
+        self._of = of
         self._old = set(lasting)
         self._count = 0
         self.reached.clear()
@@ -122,6 +127,8 @@ class At:
         """Do what it is there for at the site, once."""
         site = self.site
         if not self._armed or site is None or event.call != site.call or plain(event.object) != site.object:
+            return Go()
+        if not event.task.startswith(self._of):
             return Go()
         if (part(event.task) if event.task in self._old or site.task != BORN else BORN) != site.task:
             return Go()
