@@ -802,7 +802,8 @@ class Gate:
         if task.bore or not self.policy.stepwise:
             self._name_children(task)
             task.named_all()
-        self._apply(task, event)
+        if task.held is event:  # else it has died meanwhile, which was seen while children were named
+            self._apply(task, event)
 
     def _apply(self, task: Task, event: Event) -> None:
         decision = self.policy.decide(self, event)
