@@ -41,7 +41,8 @@ class Case:
     quick: bool = False
     script: str = ""
     found: frozenset[int] = frozenset()
-    sources: tuple[Path, ...] = ()  # of the program, in the folder
+    sources: tuple[Path, ...] = ()  # of the server, in the folder
+    client_sources: tuple[Path, ...] = ()
     sink: Callable[[Event], None] | None = None  # is told all events of gates: a recording
     gated: bool = False  # whether every world has a gate, to be recorded
     made: list[Bench] = field(default_factory=list)
@@ -108,12 +109,13 @@ class Case:
                 return f"{os.path.basename(name)}:{number} : {line.strip()[:160]}"
         return found
 
-    def source(self, pattern: str) -> str:
+    def source(self, pattern: str, *, client: bool = False) -> str:
         """Return the first line of the program's own source in which a regular expression is found, "" without one.
 
-        "serveur.c:42 : key_t clef = ftok(...)": what a person looks for, where no call stack leads there.
+        "serveur.c:42 : key_t clef = ftok(...)": what a person looks for, where no call stack leads there. client: in
+        the source of the client.
         """
-        for path in self.sources:
+        for path in self.client_sources if client else self.sources:
             with contextlib.suppress(OSError):
                 for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
                     if re.search(pattern, line) and not line.lstrip().startswith(("//", "#", "*", "/*")):

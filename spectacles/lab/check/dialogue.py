@@ -70,6 +70,11 @@ def refusal(case: Case) -> Outcome:
             return ok(f"{answer} ; {after}", done=done)
         if bench.ended(server):
             raise NotReached(f"le serveur a fini ({ending(server)})")
+        if not after.known and after.state not in (
+            "stuck",
+            "late",
+        ):  # what a client makes of an answer is another matter
+            raise NotReached(str(after))
         return defect(
             18,
             "Après un refus, le serveur ne répond plus.",
@@ -247,7 +252,7 @@ def long_input(case: Case) -> Iterator[Outcome]:
                     done=f"taper « a » à « {prompt} »" if letter else done,
                     expected="elle est refusée" if letter else "elle est coupée ou refusée",
                     seen=f"le client plante ({ending(program)})" if crashed else f"le serveur finit ({ending(server)})",
-                    source=case.source(r'scanf\s*\(\s*"%s|gets\s*\(|strcpy|sprintf'),
+                    source=case.source(r'scanf\s*\(\s*"%s|gets\s*\(|strcpy|sprintf', client=crashed),
                     script=str(number),
                 )
     if not bad:
@@ -344,7 +349,7 @@ def end_of_input(case: Case) -> Iterator[Outcome]:
                     done=f"lancer le client et finir son entrée (Ctrl-D) {at}",
                     expected="il finit",
                     seen=what,
-                    source=case.source(r"scanf|fgets|input\("),
+                    source=case.source(r"scanf|fgets|input\(", client=True),
                     script=str(count),
                 )
                 return

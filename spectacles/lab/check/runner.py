@@ -196,15 +196,22 @@ class Judge:
         gated: bool = False,
     ) -> Case:
         """Return what a check is called with."""
-        sources = tuple(
-            built.folder / name
-            for program in built.programs
-            if program.words == self.profile.server[: len(program.words)]
-            for name in program.sources
-        ) or tuple(
-            path for path in building.sources(built.folder) if "client" not in str(path.relative_to(built.folder))
+        every = building.sources(built.folder)
+        clients = [path for path in every if "client" in str(path.relative_to(built.folder)).lower()]
+        theirs = _sources(built, self.profile.server) or [path for path in every if path not in clients]
+        asking = _sources(built, self.profile.client) or clients
+        return Case(
+            built.folder,
+            self.profile,
+            self.control,
+            self.quick,
+            script,
+            found,
+            tuple(theirs),
+            tuple(asking),
+            sink,
+            gated,
         )
-        return Case(built.folder, self.profile, self.control, self.quick, script, found, sources, sink, gated)
 
     def _missing(self, one: Check) -> str:
         """Return why a check cannot be run on this program, "" if it can."""
@@ -219,6 +226,16 @@ class Judge:
         return ""
 
     control: Control = field(init=False, default_factory=lambda: controls.Control(0.0, 0.0))
+
+
+def _sources(built: Built, command: Sequence[str]) -> list[Path]:
+    """Return what a program that is started by this command was made of, as far as its build tells."""
+    return [
+        built.folder / name
+        for program in built.programs
+        if program.words == tuple(command[: len(program.words)])
+        for name in program.sources
+    ]
 
 
 def _merge(findings: Sequence[Finding]) -> Iterable[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -16,12 +17,13 @@ from spectacles.lab.dossier.driving import NotReadyError, alive, describe, endin
 from spectacles.lab.dossier.sites import At, Site, plain
 from spectacles.lab.gate.events import Kind
 from spectacles.lab.gate.policy import Fail
+from spectacles.lab.programs.world import WorldError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spectacles.lab.check.case import Case
-    from spectacles.lab.dossier.driving import Bench
+    from spectacles.lab.dossier.driving import Bench, Client
     from spectacles.lab.programs.world import Program, Thing
 
 CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL)
@@ -33,6 +35,8 @@ LOOKS = 50  # in this time
 RUNNING = 0.5  # of these looks find an idle server running: it polls without a pause
 BUSY = 0.3  # seconds of processor time a second, of an idle server
 CLIENTS = 50  # whose traces are counted
+LINES = 4  # lines typed at most to a client that nobody knows how to speak to
+PIPED = (-signal.SIGPIPE, 128 + signal.SIGPIPE)  # how one ends that has written to somebody who is gone
 DEADLINE = 12.0  # seconds: a sound client's own deadline is over by then
 
 
@@ -114,9 +118,28 @@ def restart(case: Case) -> Outcome:
             client = bench.client("A")
             case.seats(bench, client, case.item().typed)
             done = "démarrer le serveur, faire consulter un client, tuer le serveur par kill -9, le relancer"
+        elif case.profile.client:  # nobody knows what it says, but it connects, and what is typed may bring an answer
+            visit(bench, bench.client("A"), 4)
+            done = "démarrer le serveur et un client, tuer le serveur par kill -9, le relancer"
         bench.kill_server()
         what = defect_restart(case, bench, done)
         return what or ok("il repart", done=done)
+
+
+def visit(bench: Bench, client: Client, lines: int) -> None:
+    """Start a client that nobody knows how to speak to, and type that many times "1", whenever it waits for a line."""
+    with contextlib.suppress(WorldError):
+        program = client.start()
+        client.pending = []
+
+        def waits() -> bool:
+            return program.code is not None or client.waits_to_read() is not None
+
+        for _ in range(lines):
+            if not bench.until(waits, bench.patience) or program.code is not None:
+                return
+            client.type("1", client.waits_to_read())
+        bench.until(waits, bench.patience / 2)
 
 
 def defect_restart(case: Case, bench: Bench, done: str) -> Outcome | None:
@@ -144,7 +167,23 @@ def defect_restart(case: Case, bench: Bench, done: str) -> Outcome | None:
                 expected="une réponse",
                 seen=f"{answer} ; serveur : {describe(bench.server_tasks())}",
             )
+    elif processor_use(bench) > RUNNING and 35 not in case.found and not _computes(case):
+        return defect(
+            33,
+            "Tué par kill -9 puis relancé, le serveur calcule sans fin au lieu d'attendre des requêtes.",
+            done=done,
+            expected="il attend des requêtes, comme la première fois",
+            seen=describe(bench.server_tasks()),
+            source=case.source(r"IPC_EXCL|O_EXCL|\bbind\s*\(|mkfifo\s*\(|EEXIST"),
+        )
     return None
+
+
+def _computes(case: Case) -> bool:
+    """Say whether the server computes without end when it is started for the first time."""
+    with case.bench() as bench:
+        bench.serve()
+        return processor_use(bench) > RUNNING
 
 
 @check(
@@ -457,7 +496,7 @@ def no_server(case: Case) -> Outcome:
                 done=done,
                 expected="il dit qu'il n'y a pas de serveur",
                 seen=f"il a créé {_named(made)}",
-                source=case.source(r"IPC_CREAT|O_CREAT"),
+                source=case.source(r"IPC_CREAT|O_CREAT", client=True),
             )
         if program.code in CRASHES:
             return defect(
@@ -478,6 +517,49 @@ def no_server(case: Case) -> Outcome:
                 seen=describe(client.doing()),
             )
         return ok(f"{last_line(program.output())} ({ending(program)})", done=done)
+
+
+@check(
+    "leaves",
+    finds=(24, 19),
+    layer="A",
+    does="tue un client dont on ne connaît pas le dialogue, à chacune de ses premières questions",
+    needs=("prompt",),
+    rank=75,
+)
+def leaves(case: Case) -> Outcome:
+    """A client that is killed while it is asked for a line leaves a server that waits for others."""
+    if case.profile.talks:
+        raise NotApplicable("on sait faire parler le client : vanished-client le fait mieux")
+    if not case.profile.expects("vanished_clients"):
+        raise NotApplicable("le profil ne le demande pas")
+    for lines in range(LINES):
+        with case.bench() as bench:
+            server = bench.serve()
+            client = bench.client("A")
+            visit(bench, client, lines)
+            if client.program is None or client.program.code is not None or bench.ended(server):
+                break
+            before = processor_use(bench)
+            client.kill()
+            bench.settle(case.patience / 4)
+            what = ""
+            if bench.ended(server) and server.code != 0:
+                what = f"le serveur finit ({ending(server)})"
+            elif processor_use(bench) > RUNNING > before:
+                what = "le serveur calcule sans fin"
+            if what:
+                return defect(
+                    19 if server.code in PIPED else 24,
+                    "Un client tué met fin au service des autres."
+                    if "finit" in what
+                    else "Un client tué laisse le serveur occupé sans fin.",
+                    done=f"lancer un client, taper {lines} fois « 1 », le tuer (kill -9)",
+                    expected="le serveur attend d'autres clients",
+                    seen=what,
+                    source=case.source(r"SIGPIPE|write\s*\(|read\s*\(|recv\s*\(|msgsnd\s*\("),
+                )
+    return ok("le serveur attend d'autres clients")
 
 
 @check(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from spectacles.lab.check.dialogue import judge
 from spectacles.lab.check.model import NotApplicable, NotReached, Outcome, defect, ok
 from spectacles.lab.check.registry import check
-from spectacles.lab.check.starts import RUNNING, processor_use
+from spectacles.lab.check.starts import PIPED, RUNNING, processor_use
 from spectacles.lab.dossier.driving import NotReadyError, describe, ending
 from spectacles.lab.dossier.sites import BORN, RECEIVING, SENDING, At, BeforeAnswer, Site, sites
 from spectacles.lab.gate import calls
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 HELD = (*calls.NAMES, "begins")
 MOST = 24  # places of one sweep
+INTERRUPTED = 6  # calls that are interrupted, at most
 QUICK = 8  # with --quick
 SECONDS = 12.0  # of one sweep: then the places that are left are not tried
-PIPED = (-signal.SIGPIPE, 128 + signal.SIGPIPE)  # how one ends that has written to somebody who is gone
 CROWD = 40  # clients that vanish, one after the other: more than any queue has room for
 WATCHES = 3  # worlds in which one reservation is watched, if it is not answered at once
 LOCKS = r"sem_open|semget|SEM_UNDO|pthread_mutexattr|flock|fcntl"  # where a lock is made
@@ -272,6 +272,8 @@ def _delay(
         swapped = mine == 1 and not limit and both[1].state == "yes"
         if 7 in case.found and (swapped or not all(answer.known for answer in both)):
             return None, reached, None  # a request that is read in the wrong pieces may say anything
+        if swapped and not _refused_alone(case, item):
+            return None, reached, None  # it grants whatever is asked: nothing was mixed up
         # Late is not lost: on a busy machine all that can be told is that everybody sleeps.
         lost = there and sorted(answer.state == "stuck" for answer in both if not answer.known) == [True]
         if swapped or (lost and bench.ask(c.consult(item)).known):
@@ -305,6 +307,15 @@ def _delay(
         source=case.place(policy.event),
     )
     return what, reached, final.left if sure else None
+
+
+def _refused_alone(case: Case, item: str) -> bool:
+    """Say whether a client that is alone is refused more than there is."""
+    with case.bench() as bench:
+        bench.serve()
+        client = bench.client("A")
+        left = case.seats(bench, client, item)
+        return bench.ask(client.reserve(item, left + 100)).state == "no"
 
 
 def _twice(case: Case, bench: Bench, policy: At, site: Site, seat: str, both: list[Answer]) -> Outcome:
@@ -698,6 +709,52 @@ def _fail(case: Case, site: Site) -> tuple[Outcome | None, bool]:
             ),
             True,
         )
+
+
+@check(
+    "interrupted-lock",
+    finds=(31,),
+    layer="B",
+    does="interrompt (EINTR) chaque semop que le serveur fait pour une requête",
+    needs=("client", "gate"),
+    quick=False,
+    rank=135,
+)
+def interrupted_lock(case: Case) -> Outcome:
+    """Ctrl-Z and fg end a semop that waits with EINTR, without any handler: it is to be taken again."""
+    found, _ = _watch(case) if not case.script else ([Site.of_script(case.script)], [])
+    places = list({(one.task, one.object, one.nth): one for one in found if one.call == "semop"}.values())
+    if not places:
+        raise NotApplicable("le serveur ne prend pas de sémaphore System V pour une réservation")
+    item = case.item().typed
+    tried = 0
+    for site in places[:INTERRUPTED]:
+        policy = At(site, Fail(errno.EINTR))
+        with case.bench(policy, gate_options={"calls_held": HELD}) as bench:
+            server = bench.serve()
+            a = bench.client("A")
+            case.seats(bench, a, item)
+            case.granted(bench.ask(a.reserve(item, 1)))
+            policy.arm(site, bench.lasting)
+            answer = bench.ask(a.reserve(item, 1))
+            if not policy.reached.is_set():
+                continue
+            tried += 1
+            a.kill()
+            after = bench.ask(bench.client("B").consult(item))
+            if bench.ended(server) or (not after.known and after.state in ("stuck", "late")):
+                how = f"le serveur finit ({ending(server)})" if server.code is not None else str(after)
+                return defect(
+                    31,
+                    "Un semop interrompu (Ctrl-Z, puis fg) met fin au service.",
+                    done=f"réserver ; semop est interrompu (EINTR) {site} ; faire consulter un autre client",
+                    expected="il est repris, et le service continue",
+                    seen=f"{answer} ; {how}",
+                    timeline=bench.log,
+                    source=case.place(policy.event) or case.source(r"\bsemop\s*\("),
+                    script=site.script,
+                )
+    return ok(f"{tried} semop interrompus, le service continue")
 
 
 @check(

@@ -18,6 +18,7 @@ from spectacles.common.protocol import LIST_REPLY, LIST_REQUEST, RESERV_REPLY, R
 from spectacles.lab.check import layout as layouts
 from spectacles.lab.check.model import Inconclusive, NotApplicable, NotReached, Outcome, defect, ok
 from spectacles.lab.check.registry import check
+from spectacles.lab.check.starts import visit
 from spectacles.lab.dossier import tasks
 from spectacles.lab.dossier.driving import alive, describe, ending
 from spectacles.lab.gate.events import Kind
@@ -841,13 +842,12 @@ def byte_order(case: Case) -> Outcome:
     finds=(39,),
     layer="C",
     does="compare la taille des messages de la file avec celle du corps de leur structure",
-    needs=("client", "gate"),
+    needs=("prompt", "gate"),
     rank=58,
 )
 def sizes(case: Case) -> Outcome:
     """By the assignment where a question is claimed, else by the structs in the debug information."""
-    found = of_kind(case, "queue")
-    seen = sorted({size for row in found.sizes.values() for size in row})
+    seen = _sizes_sent(case)
     source = ""
     if case.question in (2, 3, 4):
         bodies = {layout.size for layout in (LIST_REQUEST, LIST_REPLY, RESERV_REQUEST, RESERV_REPLY)}
@@ -869,6 +869,22 @@ def sizes(case: Case) -> Outcome:
         seen=f"{', '.join(map(str, counted))} octets, ceux de toute la structure",
         source=source,
     )
+
+
+def _sizes_sent(case: Case) -> list[int]:
+    """Return the sizes of all that is sent over queues, also where nobody knows how to speak to the client."""
+    if case.profile.talks:
+        return sorted({size for row in of_kind(case, "queue").sizes.values() for size in row})
+    if case.profile.channel.kind != "queue":
+        raise NotApplicable("pas de file de messages ici")
+    with case.bench(gated=True) as bench:
+        assert bench.gate is not None
+        bench.serve()
+        visit(bench, bench.client("A", gated=True), 2)
+        sent = [event for event in bench.gate.events() if event.call == "msgsnd" and event.kind is Kind.CALL]
+    if not sent:
+        raise NotApplicable("rien n'a été vu de ce que le client envoie")
+    return sorted({int(event.arguments["size"]) for event in sent})
 
 
 def bodies_of(case: Case) -> tuple[set[int], str]:
