@@ -5,9 +5,11 @@ The default run looks at a few, each by the check that finds it; all of them, by
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,8 @@ from tests.check import mutants
 
 QUESTIONS = (1, 2, 3, 4, 5)
 OTHERS = ("bibliotheque", "parking", "piscine")
-RUNS = 50  # of each sound program, idle and beside a busy processor
+RUNS = int(os.environ.get("SPECTACLES_RUNS", "50"))  # of each sound program, idle and beside a busy processor
+LOG = os.environ.get("SPECTACLES_RUNS_LOG", "")  # a file to which a line for each of them is added
 CLIENTS = {"q1_pipes": 1, "q2_msq": 2, "q3_threads": 3, "q4_thread_per_request": 4, "q5_sockets": 5}
 
 
@@ -125,11 +128,12 @@ def test_nothing_is_said_against_our_own(tmp_path: Path, question: int) -> None:
     assert numbers(ours(tmp_path / "ours", question)) == set()
 
 
+# Fifty times
+
+
 @pytest.fixture
 def hog() -> Iterator[None]:
     """Keep every processor busy."""
-    import os
-
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in os.sched_getaffinity(0)]
     yield
     for one in busy:
@@ -137,12 +141,43 @@ def hog() -> Iterator[None]:
         one.wait()
 
 
+def accusations(folder: Path, name: str, judge: Callable[[Path], Report], how: str) -> list[str]:
+    """Judge a sound program RUNS times; return what was said against it, and in which report.
+
+    Of each run there stays folder/RUN/report.json; to LOG a line is added, at once.
+    """
+    found = []
+    for run in range(1, RUNS + 1):
+        place = folder / str(run)
+        place.mkdir(parents=True)
+        report = judge(place / "program")
+        path = place / "report.json"
+        path.write_text(json.dumps(report.to_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        said = [f"{one.defect} by {one.check} ({one.script}): {one.seen}" for one in report.defects]
+        said += [report.failed] if report.failed else []
+        found += [f"{path}: {line}" for line in said]
+        unsure = [f"{one.check}: {one.because}" for one in report.findings if one.state is State.INCONCLUSIVE]
+        if LOG:
+            line = {"program": name, "how": how, "run": run, "seconds": round(report.seconds, 1), "accused": said}
+            with open(LOG, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line | {"unsure": unsure, "report": str(path)}, ensure_ascii=False) + "\n")
+    return found
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("name", [*map(str, QUESTIONS), *OTHERS])
 def test_fifty_times_idle(tmp_path: Path, name: str) -> None:
     """Nothing, each time; inconclusive at most."""
-    assert [numbers(sound(tmp_path / str(run), name)) for run in range(RUNS)] == [set()] * RUNS
+    assert accusations(tmp_path, name, lambda place: sound(place, name), "idle") == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_fifty_times_idle_our_own(tmp_path: Path, question: int) -> None:
+    """The same of the five servers in Python."""
+    assert accusations(tmp_path, f"ours {question}", lambda place: ours(place, question), "idle") == []
 
 
 @pytest.mark.soak
@@ -150,4 +185,12 @@ def test_fifty_times_idle(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", [*map(str, QUESTIONS), *OTHERS])
 def test_fifty_times_beside_a_busy_processor(tmp_path: Path, name: str, hog: None) -> None:
     """Nothing, each time; inconclusive at most."""
-    assert [numbers(sound(tmp_path / str(run), name)) for run in range(RUNS)] == [set()] * RUNS
+    assert accusations(tmp_path, name, lambda place: sound(place, name), "hog") == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_fifty_times_beside_a_busy_processor_our_own(tmp_path: Path, question: int, hog: None) -> None:
+    """The same of the five servers in Python."""
+    assert accusations(tmp_path, f"ours {question}", lambda place: ours(place, question), "hog") == []
