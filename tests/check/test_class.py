@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
+import signal
 import stat
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -20,6 +23,7 @@ from spectacles.common.errors import UsageError
 from spectacles.lab.check import classes, exports, pages, submissions
 from spectacles.lab.check.model import Finding, Report, State, defect, ok
 from spectacles.lab.check.submissions import ArchiveError, Submission
+from tests import helpers
 
 FOUND = Finding(
     **vars(defect(39, "Trop <long>.", done="a", expected="b", seen="c")), check="sizes", id="C-sizes", shown=(2, 2)
@@ -188,6 +192,30 @@ def test_moodle_takes_the_table_back() -> None:
         assert "Trop &lt;long&gt;" in list(row.values())[-1]
 
 
+def test_a_french_spreadsheet_opens_the_table(tmp_path: Path) -> None:
+    """By a double click: a mark that says UTF-8, semicolons, decimal commas, no formula.
+
+    Seen to fail: without the mark, with commas, and without _harmless().
+    """
+    rows = [
+        (
+            Submission(Path("/x"), "x", "=HYPERLINK(1) Éloïse", "17"),
+            Report("x", "/x", (FOUND, FINE), {"points": {"39": 2.5}}),
+        ),
+        (Submission(Path("/y"), "y", "Zoé; Martin"), Report("y", "/y", failed="serveur.c:1: non")),
+    ]
+    path = tmp_path / "notes.csv"
+    path.write_bytes(exports.table(rows).encode())
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        head, one, two = csv.reader(file, delimiter=";")
+    assert head[:3] == ["Remise", "Participant", "Note"]
+    assert head[5].startswith("39 ")
+    assert one[:4] == ["'=HYPERLINK(1) Éloïse", "17", "17,50", "1"]
+    assert one[5] == "1"
+    assert two[:4] == ["Zoé; Martin", "", "0,00", ""]
+
+
 # Pages
 
 
@@ -248,7 +276,7 @@ def test_a_bad_submission_stops_nobody_and_nothing_is_judged_twice(
     assert code == 3
     assert len(said) == 3
     assert {path.name for path in out.iterdir()} == {
-        "Ada", "Bob", "Cid", "index.html", "moodle.csv", "moodle-en.csv", "junit.xml",
+        "Ada", "Bob", "Cid", "index.html", "notes.csv", "moodle.csv", "moodle-en.csv", "junit.xml",
     }  # fmt: skip
     assert "ne se compile pas" in (out / "index.html").read_text(encoding="utf-8")
     for name in ("report.json", "rapport.txt", "index.html", "results.json", "result.json", "junit.xml"):
@@ -271,3 +299,51 @@ def test_a_judge_that_breaks_is_the_tools_fault(tmp_path: Path, monkeypatch: pyt
     assert one.reports["Ada"].findings[0].state is State.INCONCLUSIVE
     assert one.run() == 4
     assert not any("(déjà jugé)" in line for line in said)
+
+
+def running(*words: str) -> bool:
+    """Say whether there is a process with this command line, in whatever world."""
+    wanted = "".join(f"{word}\0" for word in words).encode()
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if Path("/proc", entry, "cmdline").read_bytes() == wanted:
+                return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_class_that_is_ended_in_the_middle_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    """Also by kill -9: those that judge a submission end with it, and clean up; what was judged is kept.
+
+    Seen to fail, of SIGKILL: without PR_SET_PDEATHSIG.
+    """
+    place, temporary = tmp_path / "classe", tmp_path / "tmp"
+    temporary.mkdir()
+    seconds = f"300.{os.getpid()}{int(number)}"  # a command line of this test alone
+    for name, recipe in (("Ada", "false"), ("Bob", f"exec sleep {seconds}")):
+        (place / name).mkdir(parents=True)
+        (place / name / "Makefile").write_text(f"all:\n\t{recipe}\n")
+    words = [sys.executable, "-m", "spectacles", "check", "--class", str(place), "--jobs", "1"]
+    room = subprocess.Popen(
+        [*words, "--out", str(tmp_path / "out")],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert room.stderr is not None
+    try:
+        assert "[1/2] Ada" in room.stderr.readline()
+        helpers.eventually(lambda: running("sleep", seconds), "Bob is being built", 60)
+        room.send_signal(number)
+        said = room.communicate(timeout=60)[1]
+    finally:
+        room.kill()
+        room.wait()
+    if number != signal.SIGKILL:
+        assert room.returncode == 130
+        assert "la même commande reprend" in said
+    helpers.eventually(lambda: not any("check" in line for line in helpers.own_processes().values()), "all ended", 60)
+    assert not running("sleep", seconds)
+    assert list(temporary.iterdir()) == []
+    assert (tmp_path / "out" / "Ada" / classes.STAMP).exists()
+    assert not (tmp_path / "out" / "Bob" / classes.STAMP).exists()

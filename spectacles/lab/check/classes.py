@@ -1,6 +1,7 @@
 """Judges a class: every submission in a process of its own, several at a time, what was judged already left out.
 
     OUT/index.html          students and defects, those who fail alike
+    OUT/notes.csv           the same for a French spreadsheet
     OUT/moodle.csv, moodle-en.csv, junit.xml
     OUT/KEY/                of each submission: report.json, rapport.txt, index.html, results.json, result.json
     OUT/KEY/sources/        what was unpacked, where it was an archive
@@ -21,7 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING
 from spectacles import __version__
 from spectacles.common.errors import SpectaclesError
 from spectacles.common.text import printable
-from spectacles.lab.check import exports, pages, report, submissions
+from spectacles.lab.check import exports, pages, replay, report, submissions
 from spectacles.lab.check.model import Finding, Report, State
 from spectacles.lab.display import files
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from spectacles.lab.check.submissions import Submission
 
 LONGEST = 900.0  # seconds for one submission, then its process is ended
+TICK = 0.5  # seconds between two looks at what is being judged
 STAMP = "jugement.json"  # beside each report: what was judged, and how
 
 
@@ -45,7 +47,8 @@ class Class:
     """A class to be judged. place: the folder of submissions. out: where everything goes.
 
     options: of the command line, for each submission. finders: name of a check -> defects that it can find. say:
-    called with a line of progress.
+    called with a line for each submission that is done. live: called all the time with one line on what is being
+    judged, None: there is nobody to look. name: the command that judges one program, as people type it.
     """
 
     place: Path
@@ -54,11 +57,14 @@ class Class:
     jobs: int = 1
     finders: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     say: Callable[[str], None] = print
+    live: Callable[[str], None] | None = None
+    name: str = "spectacles check"
     longest: float = LONGEST
 
     def __post_init__(self) -> None:
         self.reports: dict[str, Report] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._since: dict[str, tuple[str, float]] = {}  # who is being judged, and since when
         self._lock = threading.Lock()
         self._stopping = False
 
@@ -73,13 +79,19 @@ class Class:
         try:
             with ThreadPoolExecutor(self.jobs) as pool:
                 waiting = {pool.submit(self._judge, one): one for one in found}
+                left = set(waiting)
                 try:
-                    for future in as_completed(waiting):
-                        one = waiting[future]
-                        fresh = future.result()
-                        done, judged = done + 1, judged + fresh
-                        self._tell(one, done, len(found), judged, time.monotonic() - begun, fresh)
-                        self._write(found)
+                    while left:
+                        finished, left = wait(left, TICK, FIRST_COMPLETED)
+                        for future in finished:
+                            one, fresh = waiting[future], future.result()
+                            done, judged = done + 1, judged + fresh
+                            said = exports.summary(self.reports[one.key]) + ("" if fresh else " (déjà jugé)")
+                            self.say(f"[{done}/{len(found)}] {one.person} : {said}")
+                        if finished:
+                            self._write(found)
+                        if self.live is not None and left:
+                            self.live(self._doing(done, len(found), judged, time.monotonic() - begun))
                 except BaseException:
                     self._stop()
                     pool.shutdown(cancel_futures=True)
@@ -89,20 +101,21 @@ class Class:
         codes = {one.code for one in self.reports.values()}
         return next((code for code in (1, 3, 4) if code in codes), 0)
 
-    def _tell(self, one: Submission, done: int, total: int, judged: int, seconds: float, fresh: bool) -> None:
-        said = exports.summary(self.reports[one.key])
-        left = ""
-        if judged and done < total:
-            rest = seconds / judged * (total - done)
-            left = f" · reste environ {rest / 60:.0f} min" if rest > 90 else f" · reste environ {rest:.0f} s"
-        self.say(f"[{done}/{total}] {one.person} : {said}{'' if fresh else ' (déjà jugé)'}{left}")
+    def _doing(self, done: int, total: int, judged: int, seconds: float) -> str:
+        """Return one line on what is being judged, and how long the rest will take: at the pace of those until now."""
+        now = time.monotonic()
+        with self._lock:
+            busy = [f"{person} {now - since:.0f} s" for person, since in self._since.values()]
+        rest = seconds / judged * (total - done) if judged else 0.0
+        said = f"{rest / 60:.0f} min" if rest > 90 else f"{rest:.0f} s"
+        return f"{done} sur {total}{f' · reste environ {said}' if rest else ''} · en cours : {', '.join(busy)}"
 
     def _stop(self) -> None:
         with self._lock:
             self._stopping = True
             running = list(self._running.values())
         for process in running:
-            process.send_signal(signal.SIGINT)  # it ends its world and cleans up
+            process.send_signal(signal.SIGTERM)  # it ends its world and cleans up; SIGINT may be ignored here
 
     # One submission
 
@@ -120,11 +133,16 @@ class Class:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         begun = time.monotonic()
+        with self._lock:
+            self._since[one.key] = (one.person, begun)
         try:
             with submissions.opened(one, folder / "sources") as source:
                 made = self._run(one, source, folder)
         except submissions.ArchiveError as error:
             made = _failed(one, str(error))
+        finally:
+            with self._lock:
+                del self._since[one.key]
         made = dataclasses.replace(made, name=one.key, seconds=made.seconds or time.monotonic() - begun)
         try:
             self._save(one, made, folder)
@@ -164,9 +182,10 @@ class Class:
             str(folder / "essais"),
             *self.options,
         ]
+        again = [*self.name.split(), *words[3:]]
         with open(folder / "sortie.txt", "wb") as output:
             process = subprocess.Popen(
-                words,
+                [*words, "--parent", str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -177,7 +196,7 @@ class Class:
         try:
             process.wait(self.longest)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
@@ -189,7 +208,7 @@ class Class:
                 self._running.pop(one.key, None)
         try:
             text = (folder / "essais" / "latest" / "report.json").read_text(encoding="utf-8")
-            return Report.from_json(json.loads(text))
+            return replay.with_commands(Report.from_json(json.loads(text)), again)
         except (OSError, ValueError, KeyError, TypeError):
             said = (folder / "sortie.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
             last = printable(said[-1]) if said else "sans un mot"
@@ -202,6 +221,7 @@ class Class:
         title = f"{printable(self.place.resolve().name)} : {len(found)} remises"
         page = pages.classroom(rows, self.finders, title, len(found) - len(rows))
         files.write_whole(str(self.out / "index.html"), page)
+        files.write_whole(str(self.out / "notes.csv"), exports.table(rows))
         files.write_whole(str(self.out / "moodle.csv"), exports.moodle(rows))
         files.write_whole(str(self.out / "moodle-en.csv"), exports.moodle(rows, "en"))
         files.write_whole(str(self.out / "junit.xml"), exports.junit([(one.key, made) for one, made in rows]))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import dataclasses
 import json
 import os
-import shlex
+import shutil
+import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from spectacles.common import cli, invocation
 from spectacles.common.errors import EXIT_USAGE, SpectaclesError, UsageError
@@ -26,14 +26,12 @@ from spectacles.lab.check import (  # noqa: F401  (some for their checks)
     sweeps,
     wire,
 )
-from spectacles.lab.check.model import Report, State
+from spectacles.lab.check.model import Report
 from spectacles.lab.check.registry import LAYERS, NEEDS, checks
 from spectacles.lab.check.runner import Judge
 from spectacles.lab.display import files, page, terminal
 from spectacles.lab.dossier import profile as profiles
-
-if TYPE_CHECKING:
-    import argparse
+from spectacles.lab.programs import kernel
 
 OUT = "spectacles-check"
 
@@ -66,6 +64,7 @@ def parser() -> cli.Parser:
     )
     made.add_argument("--out", metavar="DIR", default=OUT, help=f"où ranger les rapports (défaut : ./{OUT})")
     made.add_argument("--replay", metavar="DÉFAUT", help="rejoue lentement ce qui l'a montré, et le dessine")
+    made.add_argument("--parent", type=cli.integer(1, 1 << 30), help=argparse.SUPPRESS)  # of --class: ends with it
     return made
 
 
@@ -91,6 +90,8 @@ def check(argv: list[str] | None = None) -> int:
         the_parser.error(f"{options.folder} n'est pas un dossier")
     judge = Judge(Path(options.folder), known, options.question, options.quick, only)
     with terminal.Interrupts():
+        if options.parent:
+            _end_with(options.parent)
         if options.learn:
             return _learn(judge, options.learn)
         if options.replay:
@@ -99,7 +100,7 @@ def check(argv: list[str] | None = None) -> int:
         found = judge.run()
         if judge.progress is not None:
             print("\r\x1b[K", end="", file=sys.stderr)
-        found = with_commands(found, options)
+        found = replay.with_commands(found, typed(options))
         save(found, judge, Path(options.out))
     print(json.dumps(found.to_json(), ensure_ascii=False, indent=1) if options.json else report.text(found))
     return found.code
@@ -125,10 +126,16 @@ def _judge_class(the_parser: cli.Parser, options: argparse.Namespace) -> int:
             given,
             options.jobs or classes.processors(),
             finders,
-            lambda line: print(printable(line), file=sys.stderr, flush=True),
+            _say,
+            _live if sys.stderr.isatty() else None,
+            invocation.name("python -m spectacles.lab.check"),
         )
-        with terminal.Interrupts():
-            code = room.run()
+        try:
+            with terminal.Interrupts():
+                code = room.run()
+        except KeyboardInterrupt:
+            _say(f"interrompu : {len(room.reports)} remise(s) jugée(s) ; la même commande reprend où l'on en est")
+            raise
     except UsageError as error:
         print(printable(str(error)), file=sys.stderr)
         return EXIT_USAGE
@@ -137,7 +144,7 @@ def _judge_class(the_parser: cli.Parser, options: argparse.Namespace) -> int:
         print(json.dumps(whole, ensure_ascii=False, indent=1))
     else:
         index = os.path.join(options.out, "index.html")
-        print(f"{index} : la classe ; moodle.csv, junit.xml et un dossier par remise à côté")
+        print(f"{index} : la classe ; notes.csv, moodle.csv, junit.xml et un dossier par remise à côté")
     return code
 
 
@@ -157,8 +164,8 @@ def listing() -> str:
     return "\n".join(lines)
 
 
-def with_commands(found: Report, options: argparse.Namespace) -> Report:
-    """Add to every defect the command line that plays it again."""
+def typed(options: argparse.Namespace) -> list[str]:
+    """Return the words that judge this program again, without those that only choose checks."""
     words = [*invocation.name("python -m spectacles.lab.check").split(), options.folder]
     if options.profile:
         words += ["--profile", options.profile]
@@ -166,15 +173,7 @@ def with_commands(found: Report, options: argparse.Namespace) -> Report:
         words += ["--question", str(options.question)]
     if options.out != OUT:
         words += ["--out", options.out]
-    return dataclasses.replace(
-        found,
-        findings=tuple(
-            dataclasses.replace(one, replay=shlex.join([*words, "--replay", one.id]))
-            if one.state is State.DEFECT
-            else one
-            for one in found.findings
-        ),
-    )
+    return words
 
 
 def save(found: Report, judge: Judge, out: Path) -> Path:
@@ -224,6 +223,31 @@ def _learn(judge: Judge, target: str) -> int:
         print(f"{printable(note)} : à compléter dans {target}")
     print(f"{target} écrit : à relire, à corriger, puis --profile {target}")
     return 0 if judge.profile.talks else 4
+
+
+def _end_with(parent: int) -> None:
+    """Have this process end, and clean up, when the one that judges a class is no more, however that ended."""
+    with contextlib.suppress(OSError):
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise KeyboardInterrupt
+
+
+def _cut(line: str) -> str:
+    """Return a line as a terminal shows it: one of its own lines, the rest is in the files."""
+    line, width = printable(line), shutil.get_terminal_size((100, 24)).columns - 1
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _say(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{_cut(line)}", file=sys.stderr, flush=True)
+    else:
+        print(printable(line), file=sys.stderr, flush=True)
+
+
+def _live(line: str) -> None:
+    print(f"\r\x1b[K{_cut(line)}", end="", file=sys.stderr, flush=True)
 
 
 def _progress(name: str, number: int, total: int) -> None:

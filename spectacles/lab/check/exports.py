@@ -1,4 +1,4 @@
-"""A report for machines that are not ours: Gradescope, Classroom 50, JUnit, and a table that Moodle takes back.
+"""A report for what is not ours: Gradescope, Classroom 50, JUnit, a table that Moodle takes back, one for people.
 
 The mark is out of MARKS; each defect costs what the profile says, one point if it says nothing. What was not built has
 none. Only defects cost: what could not be looked at is shown, and costs nothing.
@@ -204,6 +204,26 @@ def moodle(rows: Sequence[tuple[Submission, Report]], language: str = "fr") -> s
         most = f"{MARKS:.2f}"
         table.writerow([number, _harmless(submission.person), f"{mark(report):.2f}", most, "-", _harmless(comment)])
     return text.getvalue()
+
+
+def table(rows: Sequence[tuple[Submission, Report]]) -> str:
+    """Return the matrix for a spreadsheet as those of a French desk open it by a double click.
+
+    A byte order mark, semicolons, decimal commas; a line for each submission, a column for each defect of the class.
+    """
+    numbers = sorted({one.defect for _, report in rows for one in report.defects})
+    known = cards()
+    titles = [f"{one} {known[one].title}" if one in known else str(one) for one in numbers]
+    text = io.StringIO()
+    sheet = csv.writer(text, delimiter=";", lineterminator="\r\n")
+    sheet.writerow(["Remise", "Participant", "Note", "Défauts", "Résumé", *titles])
+    for submission, report in rows:
+        found = {one.defect for one in report.defects}
+        note = f"{mark(report):.2f}".replace(".", ",")
+        cells = [1 if one in found else "" for one in numbers]
+        count = "" if report.failed else len(found)
+        sheet.writerow([_harmless(submission.person), submission.number, note, count, summary(report), *cells])
+    return f"\N{ZERO WIDTH NO-BREAK SPACE}{text.getvalue()}"
 
 
 def _html(text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from spectacles.lab.record.drawings import page
 from spectacles.lab.record.drawings import terminal as drawing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from spectacles.lab.check.runner import Judge
@@ -61,6 +64,19 @@ def run(judge: Judge, out: Path, name: str) -> int:
         write_whole(f"{base}.html", page.render(drawn))
         print(f"{base}.html : pas à pas ; spectacles trace --open {base}.jsonl : autrement")
     return 1 if again else 0
+
+
+def with_commands(found: Report, words: Sequence[str]) -> Report:
+    """Add to every defect the command line that plays it again. words: those that judged the program."""
+    return dataclasses.replace(
+        found,
+        findings=tuple(
+            dataclasses.replace(one, replay=shlex.join([*words, "--replay", one.id]))
+            if one.state is State.DEFECT
+            else one
+            for one in found.findings
+        ),
+    )
 
 
 def _find(out: Path, name: str) -> tuple[Path, Finding]:
