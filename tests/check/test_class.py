@@ -341,7 +341,7 @@ def test_a_class_that_is_ended_in_the_middle_leaves_nothing(tmp_path: Path, numb
         room.wait()
     if number != signal.SIGKILL:
         assert room.returncode == 130
-        assert "la même commande reprend" in said
+        assert "interrompu : 1 remise(s) jugée(s) ; la même commande reprend" in said
     helpers.eventually(lambda: not any("check" in line for line in helpers.own_processes().values()), "all ended", 60)
     assert not running("sleep", seconds)
     assert list(temporary.iterdir()) == []

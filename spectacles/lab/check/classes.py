@@ -117,6 +117,11 @@ class Class:
         for process in running:
             process.send_signal(signal.SIGTERM)  # it ends its world and cleans up; SIGINT may be ignored here
 
+    def _go_on(self) -> None:
+        with self._lock:
+            if self._stopping:
+                raise SpectaclesError("interrompu")
+
     # One submission
 
     def _judge(self, one: Submission) -> bool:
@@ -127,9 +132,7 @@ class Class:
         if old is not None:
             self.reports[one.key] = old
             return False
-        with self._lock:
-            if self._stopping:
-                raise SpectaclesError("interrompu")
+        self._go_on()
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         begun = time.monotonic()
@@ -143,6 +146,7 @@ class Class:
         finally:
             with self._lock:
                 del self._since[one.key]
+        self._go_on()  # what was interrupted is not judged
         made = dataclasses.replace(made, name=one.key, seconds=made.seconds or time.monotonic() - begun)
         try:
             self._save(one, made, folder)

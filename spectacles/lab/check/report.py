@@ -62,9 +62,9 @@ def _lines(report: Report) -> Iterator[str]:
         if not some:
             continue
         if state is State.OK:
-            yield from _wrap(f"{len(some)} contrôles {words} : " + ", ".join(finding.check for finding in some))
+            yield from _wrap(f"{len(some)} contrôle{'s' if len(some) > 1 else ''} {words} : " + ", ".join(finding.check for finding in some))
             continue
-        yield f"{len(some)} {words} :"
+        yield f"{len(some)} {words if len(some) > 1 else words.replace('atteints', 'atteint')} :"
         for because, alikes in alike(some).items():
             yield from _wrap(f"{', '.join(alikes)} : {because}", "  ")
     start, answer = (report.control.get(name, 0.0) for name in ("start", "answer"))
@@ -125,5 +125,6 @@ def _wrap(said: str, first: str = "", rest: str | None = None) -> list[str]:
             initial_indent=first if not lines else (first if rest is None else rest),
             subsequent_indent=first if rest is None else rest,
             break_long_words=True,
+            break_on_hyphens=False,
         )
     return lines
