@@ -108,18 +108,25 @@ def test_what_is_no_archive_is_said(tmp_path: Path) -> None:
 
 def test_discover_reads_the_names_of_the_platform(tmp_path: Path) -> None:
     """Name and number; a key of plain letters, unlike any other. (Seen to fail: without the numbering of keys.)"""
-    for name in ("Zoé Martin_17_assignsubmission_file_", "Zoe Martin_17_assignsubmission_file_", "simple", ".caché"):
+    for name in (
+        "Zoé Martin_17_assignsubmission_file_",
+        "Zoe Martin_17_assignsubmission_file_",
+        "Éva Roy_2_assignsubmission_file_",
+        "simple",
+        ".caché",
+    ):
         (tmp_path / name).mkdir()
     zipped(tmp_path / "Ada.zip", "a.c")
     (tmp_path / "notes.txt").write_text("x")
     found = submissions.discover(tmp_path)
     assert [(one.person, one.number) for one in found] == [
         ("Ada", ""),
+        ("Éva Roy", "2"),
+        ("simple", ""),
         ("Zoe Martin", "17"),
         ("Zoé Martin", "17"),
-        ("simple", ""),
     ]
-    assert len({one.key for one in found}) == 4
+    assert len({one.key for one in found}) == 5
     assert all(one.key.isascii() and "/" not in one.key for one in found)
     with pytest.raises(UsageError, match="ni dossier ni archive"):
         submissions.discover(tmp_path / "simple")

@@ -102,10 +102,10 @@ def classroom(
     groups: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for submission, report in rows:
         link = f"{submission.key}/index.html"
-        failed = printable(report.failed.partition("\n")[0])[:160]
+        why = printable(report.failed.partition("\n")[0])[:160]
         states = {one: _CLASSES[state_of(report, one, finders)] for one in numbers}
-        lines.append(Row(submission.person, link, number(exports.mark(report), 1), failed, states))
-        signature = ("failed", _cause(failed)) if failed else tuple(str(one) for one in _signature(report))
+        lines.append(Row(submission.person, link, number(exports.mark(report), 1), why, states))
+        signature = ("failed", _cause(why)) if why else tuple(str(one) for one in _signature(report))
         groups.setdefault(signature, []).append((submission.person, link))
     titles = cards()
     said = []
@@ -119,8 +119,10 @@ def classroom(
                 f"{one} {titles[int(one)].title}" if int(one) in titles else str(one) for one in signature
             )
         said.append(Group(text, people))
-    wrong = sum(1 for _, report in rows if report.failed or report.defects)
-    verdict = f"{len(rows)} remises jugées : {len(rows) - wrong} sans défaut, {wrong} avec."
+    failed = sum(bool(report.failed) for _, report in rows)
+    wrong = failed + sum(bool(report.defects) for _, report in rows)
+    verdict = f"{len(rows)} remises jugées : {len(rows) - wrong} sans défaut, {wrong - failed} avec"
+    verdict += f", {failed} ni construites ni démarrées." if failed else "."
     if missing:
         verdict += f" {missing} ne le sont pas encore."
     return page.render(

@@ -55,7 +55,7 @@ def discover(place: Path) -> list[Submission]:
         raise UsageError(f"{printable(str(place))} : ce n'est pas un dossier (de dossiers, ou d'archives)")
     found: list[Submission] = []
     taken: set[str] = set()
-    for path in sorted(place.iterdir(), key=lambda one: one.name):
+    for path in sorted(place.iterdir(), key=lambda one: (_safe(one.name).lower(), one.name)):  # É beside E
         name = path.name
         if name.startswith(".") or name in _FOREIGN or path.is_symlink():
             continue
