@@ -86,8 +86,8 @@ class Class:
                         for future in finished:
                             one, fresh = waiting[future], future.result()
                             done, judged = done + 1, judged + fresh
-                            said = exports.summary(self.reports[one.key]) + ("" if fresh else " (déjà jugé)")
-                            self.say(f"[{done}/{len(found)}] {one.person} : {said}")
+                            who = one.person + ("" if fresh else " (déjà jugé)")
+                            self.say(f"[{done}/{len(found)}] {who} : {exports.summary(self.reports[one.key])}")
                         if finished:
                             self._write(found)
                         if self.live is not None and left:
