@@ -135,14 +135,14 @@ class Scripted:
 WRONG = defect(29, "faux", done="ceci", expected="cela", seen="autre chose", script="ici")
 
 
-Judged = Callable[[Scripted], tuple[list[Finding], Judge]]
+Judged = Callable[[Callable[[Case], Outcome]], tuple[list[Finding], Judge]]
 
 
 @pytest.fixture
 def judged(sound: Path) -> Judged:
     """Run one check function in the runner, on a program that is not even started."""
 
-    def run(check: Scripted) -> tuple[list[Finding], Judge]:
+    def run(check: Callable[[Case], Outcome]) -> tuple[list[Finding], Judge]:
         judge = Judge(sound)
         one = Check("essai", (29,), "B", "essaie", check)
         return judge.examine(one, Built("x", sound, ())), judge
@@ -170,6 +170,23 @@ def test_a_fault_of_the_tool_costs_nothing(judged: Judged) -> None:
     (found,), judge = judged(Scripted(ZeroDivisionError("oh")))
     assert found.state is State.INCONCLUSIVE
     assert "ZeroDivisionError" in judge.traces[found.trace]
+
+
+def test_what_had_no_time_for_all_is_named(judged: Judged) -> None:
+    """A sweep takes what there is for it, and it is told which ones stopped early.
+
+    Seen to fail: without the line in Time that notes it.
+    """
+
+    def sweeps(case: Case) -> Outcome:
+        assert case.within(60.0)
+        case.allowed = 0.0
+        assert not case.within(60.0)
+        return ok()
+
+    (found,), judge = judged(sweeps)
+    assert found.state is State.OK
+    assert judge.short == ["essai"]
 
 
 @pytest.mark.parametrize("kind", [NotReached, NotApplicable, Inconclusive])

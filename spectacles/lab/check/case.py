@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,20 @@ if TYPE_CHECKING:
 
 
 UNKNOWN = 1 << 30  # seats of a show whose number was not asked: others come first
+
+
+class Time:
+    """What is left of the time of one sweep; true while there is some. To be asked only where more is to be tried."""
+
+    def __init__(self, case: Case, seconds: float) -> None:
+        self._case = case
+        self._until = time.monotonic() + seconds
+
+    def __bool__(self) -> bool:
+        """Whether there is time for another place; if not, the report will say so."""
+        left = time.monotonic() < self._until
+        self._case.short = self._case.short or not left
+        return left
 
 
 @dataclass
@@ -46,11 +62,17 @@ class Case:
     sink: Callable[[Event], None] | None = None  # is told all events of gates: a recording
     gated: bool = False  # whether every world has a gate, to be recorded
     made: list[Bench] = field(default_factory=list)
+    allowed: float = math.inf  # seconds that one sweep may take, of those that the whole program may
+    short: bool = False  # whether something was not tried because they were over
 
     @property
     def patience(self) -> float:
         """Seconds after which an answer is late: a multiple of what the sound reference took."""
         return self.control.patience
+
+    def within(self, seconds: float) -> Time:
+        """Return the time of one sweep, from now on: `seconds`, or what there is for it."""
+        return Time(self, min(seconds, self.allowed))
 
     @property
     def question(self) -> int:

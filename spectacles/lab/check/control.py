@@ -15,6 +15,7 @@ from spectacles.lab.programs import reference
 
 TIMES = 40  # an answer is late after so many times what the reference took for one
 OWN = 10  # or after so many times what the program itself took, when nothing was done to it
+LONGEST = 20.0  # seconds at most for that: one line in the learning may have met a busy moment
 LEAST = 1.0  # seconds: below that the clock of the machine's scheduler is what is measured
 MOST = 2.0  # seconds for one answer of the reference: then the machine is too busy to judge anybody
 QUESTIONS = {"fifo": 1, "queue": 3, "tcp": 5}
@@ -37,7 +38,7 @@ class Control:
     @property
     def patience(self) -> float:
         """Seconds after which an answer is late."""
-        return self.times * max(LEAST, TIMES * self.answer, OWN * self.pace)
+        return self.times * max(LEAST, TIMES * self.answer, min(OWN * self.pace, LONGEST))
 
     @property
     def busy(self) -> bool:

@@ -62,7 +62,10 @@ def _lines(report: Report) -> Iterator[str]:
         if not some:
             continue
         if state is State.OK:
-            yield from _wrap(f"{len(some)} contrôle{'s' if len(some) > 1 else ''} {words} : " + ", ".join(finding.check for finding in some))
+            yield from _wrap(
+                f"{len(some)} contrôle{'s' if len(some) > 1 else ''} {words} : "
+                + ", ".join(finding.check for finding in some)
+            )
             continue
         yield f"{len(some)} {words if len(some) > 1 else words.replace('atteints', 'atteint')} :"
         for because, alikes in alike(some).items():

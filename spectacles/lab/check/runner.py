@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
+import os
 import tempfile
 import time
 import traceback
@@ -28,6 +30,12 @@ if TYPE_CHECKING:
     from spectacles.lab.gate.events import Event
 
 AGAIN = 4  # further worlds for a defect that a second one did not show
+# Seconds for one program on two idle processors. Sweeps share them out, and shrink where a program is slow.
+BUDGET, QUICKLY = 50.0, 12.0
+UNEQUAL = 4  # times the even share that one check may take: most take none of it
+SHORTEST = 3.0  # seconds for one sweep, at least
+QUIET = 0.03  # seconds that one answer of the reference takes at most where nothing else runs
+SLOWEST = 4.0  # times the budget, at most, on a machine that is slower than that, or that others keep busy
 # Defects that every later check of the dialogue would run into: told once, at their cause.
 HIDING = {18: "après un refus, le serveur ne répond plus"}
 Progress = Callable[[str, int, int], None]
@@ -53,7 +61,7 @@ class Judge:
 
     def run(self) -> Report:
         """Return the report. Blocks for up to a minute or two. Never raises because of what it judges."""
-        begun = time.monotonic()
+        begun = self._begun = time.monotonic()
         report = Report(
             name=self.folder.resolve().name,
             folder=str(self.folder),
@@ -106,11 +114,25 @@ class Judge:
         for number, one in enumerate(chosen):
             if self.progress is not None:
                 self.progress(one.name, number, len(chosen))
+            self._allowed = self._share(len(chosen) - number)
             findings += self.examine(one, built, frozenset(finding.defect for finding in findings))
         if not profile.channel.kind and not profile.talks and any(one.defect == 35 for one in findings):
             why = "aucun programme ne sert : il calcule sans fin, et ne crée ni file, ni tube, ni connexion"
             return dataclasses.replace(report, failed=why)
+        if self.short:
+            names = ",".join(self.short)
+            said = f"le temps n'a pas suffi pour tout essayer ; --only {names} essaie davantage"
+            report = dataclasses.replace(report, notes=(*report.notes, said))
         return dataclasses.replace(report, findings=tuple(_merge(findings)))
+
+    def _share(self, left: int) -> float:
+        """Return the seconds that the next sweep may take, with so many checks to go; no limit with `only`."""
+        if self.only:
+            return math.inf
+        load = os.getloadavg()[0] / len(os.sched_getaffinity(0))
+        pace = min(max(self.control.answer / QUIET, load, 1.0), SLOWEST)
+        rest = self._begun + (QUICKLY if self.quick else BUDGET) * pace - time.monotonic()
+        return max(UNEQUAL * rest / left, SHORTEST)
 
     def chosen(self) -> list[Check]:
         """Return the checks to be run."""
@@ -175,6 +197,7 @@ class Judge:
         """Run a check once. Return what it says, and the name of a trace if it broke. times: how much more patience."""
         case = self.case(built, script, found)
         case.control = dataclasses.replace(case.control, times=times)
+        case.allowed = self._allowed
         try:
             said = one.run(case)
             outcomes = [said] if isinstance(said, Outcome) else list(said)
@@ -185,6 +208,8 @@ class Judge:
         except Exception as error:  # ours to mend, never their loss
             self.traces[one.name] = traceback.format_exc()
             return [Outcome(State.INCONCLUSIVE, because=f"l'outil a failli : {type(error).__name__} {error}")], one.name
+        if case.short and one.name not in self.short:
+            self.short.append(one.name)
         return outcomes, ""
 
     def case(
@@ -225,6 +250,9 @@ class Judge:
             return "un seul client à la fois est demandé"
         return ""
 
+    _begun: float = field(init=False, default=0.0)
+    _allowed: float = field(init=False, default=math.inf)  # seconds for the next sweep
+    short: list[str] = field(init=False, default_factory=list)  # checks that had no time for all there is
     control: Control = field(init=False, default_factory=lambda: controls.Control(0.0, 0.0))
 
 
