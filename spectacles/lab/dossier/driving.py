@@ -190,6 +190,9 @@ class Request:
             client.start(self.lines)
             self.lines, self._typed = [], True
         elif style == "once" or client.program is None:
+            if client.program is not None and client.program.code is None:
+                client.kill()  # it came to no end: the next request is another run
+                client.bench.until(lambda: client.program is None or client.program.code is not None)
             client.start(self.arguments)
             self._typed = bool(self.arguments) and not self.lines
         elif client.program.code is not None:
@@ -365,6 +368,10 @@ class Client:
         assert self.program is not None
         if waiting is not None:
             self._typed[waiting.tid] = waiting.switches
+        reads = self.bench.profile.reads
+        if reads and "{read}" in line and self.program is not None:
+            told = words.pattern(reads).findall(self.program.output())
+            line = line.replace("{read}", told[-1] if told else "")
         with contextlib.suppress(WorldError):  # it has just ended: seen at the next look
             self.program.type(line)
 

@@ -2,7 +2,7 @@
 
 What stands in command lines and in lines typed is replaced: {item} and {seats} of a request, {seat} the name of a place
 that is free, {seat1} and {seat2} its words, {client} a name that no other client has, {run} a number that no other run
-of a client has, {pid} the server's PID, {dir} the program's folder, {python} our Python.
+of a client has, {pid} the server's PID, {dir} the program's folder, {python} our Python, {read} what `reads` finds.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class Profile:
     reserve_words: tuple[str, ...] = ()
     seats: tuple[str, ...] = ()  # names of places, where one reserves a certain one: "A1", "1-30", "1-5 1-8"
     quit: tuple[str, ...] = ()
+    reads: str = ""  # a regular expression whose group, as a client has last printed it, is typed for {read}
     # answers
     left: str = ""
     free: str = ""  # counted in the group of left
@@ -206,6 +207,7 @@ _PLACES: tuple[tuple[str, str, str, str], ...] = (
         "noms des places libres, si l'on en choisit une : A1, 1-30, 1-5 1-8 ; {seat}, {seat1}",
     ),
     ("quit", "client", "quit", "pour quitter"),
+    ("reads", "client", "reads", "expression régulière dont le groupe, affiché par le client, est tapé pour {read}"),
     ("left", "answers", "left", "expression régulière dont le groupe est le nombre de places restantes ; {item}"),
     ("free", "answers", "free", "ce qui, dans le groupe de left, y est une fois par place libre (un plan)"),
     ("sold", "answers", "sold", "ce qui y est une fois par place prise"),
@@ -278,14 +280,18 @@ def _check(profile: Profile, problem: Any) -> None:
     for name, value in (("clients", profile.clients), ("seats", profile.most_seats), ("seconds", profile.slow)):
         if value < 0:
             raise problem("limits", name, "un nombre négatif n'a pas de sens")
-    for name in ("left", "free", "sold", "yes", "no"):
-        text = getattr(profile, name)
+    for name in ("left", "free", "sold", "yes", "no", "reads"):
+        text, section = getattr(profile, name), "client" if name == "reads" else "answers"
         try:
             groups = pattern(text, "x").groups
         except re.error as error:
             raise problem(
-                "answers", name, f"expression régulière mal formée ({error.msg}, colonne {error.pos})"
+                section, name, f"expression régulière mal formée ({error.msg}, colonne {error.pos})"
             ) from None
+        if name == "reads" and text and groups != 1:
+            raise problem(
+                section, name, f"un groupe entre parenthèses est attendu, ce qui se tape ; il y en a {groups}"
+            )
         if name == "left" and text and groups != 1:
             raise problem(
                 "answers", name, f"un groupe entre parenthèses est attendu, le nombre de places ; il y en a {groups}"
