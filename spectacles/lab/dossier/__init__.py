@@ -6,6 +6,8 @@
 
     building     build, Built, BuildError
     profile      Profile, and TOML: load, dump
+    starting     which program is the server, and how it is started
+    hints        what texts hint at: menus, questions, maps, usage messages; pure functions
     learning     learn: what can be discovered is discovered
     driving      Bench, Client, Request, Answer: a world with the program in it; one thread drives everything
     tasks        what the tasks of a program do at this moment
@@ -18,4 +20,4 @@ client waits for one, and so can be called from any loop; Answer.operation() is 
 Leans on programs, kernel, gate and judge.
 """
 
-__all__ = ["building", "driving", "learning", "profile", "sites", "tasks"]
+__all__ = ["building", "driving", "hints", "learning", "profile", "sites", "starting", "tasks"]

@@ -1,83 +1,76 @@
 """Learns a program by watching it: which of a folder's programs is the server, how its client is spoken to.
 
-Nothing here knows a language or a layout. The server is whoever comes to wait for requests after having made a queue,
-FIFOs, a listening socket. A menu is lines that begin with a number or a letter; what leads where is told by a few words
-in six languages, and then tried. What an answer looks like is learnt from what differs: the number that goes down by
-what was reserved is what is left; the lines that come with it, and not with a request for far too many, mean yes.
+Nothing here knows a language or a layout. What is typed where is guessed from a few words in six languages (hints), and
+then tried: doors that lead to the menu (accounts to be made, names, passwords) are opened one after another, in a depth
+first search that starts a new client for every way that ends; at the menu every option that may consult is followed.
+What an answer looks like is learnt from what differs: the number that goes down by what was reserved, or the map in
+which as many signs change, is what is left; the lines that come with it, and not with a request for far too many, mean
+yes. In the end all is played once more in a fresh world, with other clients: what has not the same effect there is not
+believed.
 
 What could not be learnt is left empty, and named in Profile.notes, for a person to fill in.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from spectacles.common.errors import SpectaclesError
+from spectacles.lab.dossier import hints, starting, tasks
 from spectacles.lab.dossier import profile as words
-from spectacles.lab.dossier import tasks
-from spectacles.lab.dossier.driving import (
-    SETTLED,
-    STARTING,
-    STEP,
-    Bench,
-    Client,
-    NotReadyError,
-    describe,
-    ending,
-    last_line,
-)
-from spectacles.lab.dossier.profile import Channel, Item, Profile
-from spectacles.lab.gate.events import Kind
+from spectacles.lab.dossier.driving import STEP, Bench, Client, NotReadyError, describe, ending
+from spectacles.lab.dossier.profile import Item, Profile
 from spectacles.lab.gate.supervisor import GateError
-from spectacles.lab.programs.world import WorldError
 
 if TYPE_CHECKING:
     from spectacles.lab.dossier.building import Built, Executable
-    from spectacles.lab.gate.events import Event
 
 FAR_TOO_MANY = 1_000_000  # seats, which no show has
 ASKED = 5  # shows whose seats are asked one by one, beside the first
-TRIES = 6  # lines typed in search of a menu, or of the end of a request
-CONSULT = r"consult|list|affich|voir|view|show|dispo|display|see|check|rest|search|cherch"
-CONSULT += r"|mostra|visualizz|elenc|ver\b|anzeig|libr"
-RESERVE = r"r[ée]s[ea]?r[vw]|book|buy|achet|achat|purchas|prenot|compr|buch|order|prendre|commander"
-QUIT = r"quit|exit|sort|esci|leave|salir|sair|ende|fin\b|bye|d[ée]connect|logout|terminer|fermer"
-CANCEL = r"annul|cancel|delet|supprim|modif|cancell"
-SEATS = r"place|seat|combien|quantit|how many|nombre|tickets?|billets?|posti|amount|count|qty|\bnb"
-SEATS += r"|plazas|lugares|anzahl|nposti"
-ITEM = r"spectacle|show|num[ée]ro|\bid\b|film|movie|event|[ée]v[ée]nement|vol\b|flight|train|item|index"
-ITEM += r"|indice|spettacolo|concert|choix|choice|which|quel"
-NAME = r"\bnom\b|name|login|user|pseudo|nome|identifiant|client"
-SECRET = r"passe|password|pin\b|code"
-YES = r"\bok\b|accept|confirm|succ|valid|r[ée]serv|booked|effectu|enregistr|done|true|bravo|merci|riuscit"
-NO = r"nok|refus|impossible|erreur|[ée]chec|insuff|error|fail|not enough|pas assez|indispo|unavail|sorry"
-NO += r"|d[ée]sol|false|invalid|complet"
-_MADE = {"msgget": "queue", "mkfifo": "fifo", "bind": "tcp", "mq_open": "posix queue"}
-_OPTION = re.compile(r"^[\s\W]*?(?:\[?\(?)(\d{1,2}|[A-Za-z])\s*[\])]?\s*[.):=\-–—>|]+\s*(\S.*)$", re.MULTILINE)
-_PLACEHOLDER = r"(?:<[^<>\n]+>|\[[^\[\]\n]+\]|[A-ZÀ-Ý][A-ZÀ-Ý_0-9]+\b)"
+MOST_LINES = 14  # of one way through a dialogue
+MOST_CLIENTS = 4  # programs that may be the client
+SHOWS = 4  # that are tried, as the first may not exist
+SETTLED = 0.04  # seconds for which a client that waits for the keyboard has printed nothing
+FLOOD = 1 << 18  # characters: a client that goes round and round
+BUDGET = 20.0  # seconds for all clients of a program together, on an idle machine
+ROUNDS = 4  # times that the questions of one request are asked again
+DOORS = 6.0  # of these, for finding a menu
+NAME = "Alix"  # of clients that learn: letters that stand in no answer by themselves
+SOMEBODY = "\N{BULLET}"  # stands for that name in what is compared
+_COMMAND = r"command|cmd|requ[eê]te|request|action|instruction|^\W{1,4}$|^\w{1,12}\W?>$"
 
 
 def learn(built: Built, *, question: int = 0, known: Profile | None = None, patience: float = 5.0) -> Profile:
-    """Return what can be learnt of a program. Blocks, for some seconds at most.
+    """Return what can be learnt of a program. Blocks, for some seconds; BUDGET or so where nothing is understood.
 
     known: what was written by hand: only what it leaves open is looked for. question: which of the subject's its
     programs answer, where a folder holds several. Raises NotReadyError when nothing can be started that serves.
     """
     profile = known or Profile()
     profile = dataclasses.replace(profile, name=profile.name or built.name, question=question or profile.question)
-    profile, channel = _find_server(built, profile, patience)
-    if not profile.talks:
-        profile, seen = _find_client(built, profile, patience)
-        channel = dataclasses.replace(channel, sizes=seen) if seen else channel
+    by_hand = profile.talks
+    profile, channel = starting.find_server(built, profile, patience)
+    profile = dataclasses.replace(profile, notes=(*built.notes, *profile.notes))
     if not profile.channel.kind:
         profile = dataclasses.replace(profile, channel=channel)
+    if not by_hand:
+        profile = _find_client(built, profile, patience)
+        if profile.talks:
+            profile = _confirmed(built, profile, patience)
     if profile.talks and profile.style == "menu" and not profile.clients and profile.channel.kind == "fifo":
         profile = _alone(built, profile, patience)
     return profile
+
+
+def busy() -> float:
+    """Return how much longer one should wait than on an idle machine: 1 to 4."""
+    return min(max(os.getloadavg()[0] / (os.cpu_count() or 1) / 2, 1.0), 4.0)
 
 
 def _alone(built: Built, profile: Profile, patience: float) -> Profile:
@@ -95,236 +88,254 @@ def _alone(built: Built, profile: Profile, patience: float) -> Profile:
     return profile
 
 
-# Which one is the server
-
-
-def _hint(program: Executable, wanted: str, question: int) -> int:
-    """Return how much the name of a program looks like what is wanted, "server" or "client"."""
-    name = program.path.lower()
-    server = re.search(r"serv|srv|daemon|guichet|bank|gestion", name) is not None
-    client = re.search(r"client|cli\b|user|agen|custom|achet|usager", name) is not None
-    score = 2 * (server if wanted == "server" else client) - (client if wanted == "server" else server)
-    if question:
-        numbers = re.findall(r"q(?:uestion)?[_-]?(\d)", name)
-        numbers += re.findall(r"(?:^|/)[a-z_]+(\d)(?:\.\w+)?$", name)
-        score += 4 if str(question) in numbers else -4 if numbers else 0
-        if wanted == "client" and question in (3, 4) and "2" in numbers:
-            score += 6  # the point of these questions is that the client does not change
-    return score
-
-
-def _find_server(built: Built, profile: Profile, patience: float) -> tuple[Profile, Channel]:
-    """Return the profile with a server command that has been seen to serve, and what it made to be spoken to."""
-    if profile.server:
-        return profile, _watch(built, profile, patience)[0]
-    failures: list[str] = []
-    found: list[tuple[int, Profile, Channel]] = []
-    candidates = sorted(built.programs, key=lambda one: -_hint(one, "server", profile.question))
-    for program in candidates[:8]:
-        trial = dataclasses.replace(profile, server=program.words)
-        for again in range(2):
-            try:
-                channel, terminal = _watch(built, trial, patience)
-            except NotReadyError as error:
-                usage = _arguments(str(error)) if not again else ()
-                if usage:
-                    trial = dataclasses.replace(trial, server=(*trial.server, *usage))
-                    continue
-                failures.append(f"{program.path} : {error}")
-            except (WorldError, GateError) as error:
-                failures.append(f"{program.path} : {error}")
-            else:
-                score = _hint(program, "server", profile.question) + (3 if channel.kind else 0) - (2 if terminal else 0)
-                found.append((score, trial, channel))
-            break
-        if found and found[-1][0] >= 4:
-            break
-    if not found:
-        raise NotReadyError("aucun programme ne sert : " + " ; ".join(failures[:3]))
-    _, chosen, channel = max(found, key=lambda row: row[0])
-    return chosen, channel
-
-
-def _watch(built: Built, profile: Profile, patience: float) -> tuple[Channel, bool]:
-    """Start a server alone, and return what it makes, and whether it waits for the keyboard. Raises NotReadyError."""
-    with Bench(built.folder, profile, patience=min(patience, 2.0), gated=True) as bench:
-        assert bench.gate is not None
+def _confirmed(built: Built, profile: Profile, patience: float) -> Profile:
+    """Return the profile if it has the same effect in a fresh world, with other clients; else what is not believed is
+    left out. Notes the sizes of messages, and whether who leaves stops the server."""
+    why = ""
+    for gated in (True, False):  # the gate slows a program down: what does not do under it is tried once more without
         try:
-            bench.serve()
-        except NotReadyError as error:
-            program = bench.server
-            raise NotReadyError(f"{error}\n{program.output() if program is not None else ''}") from None
-        gate, server = bench.gate, bench.serving
-        if not any(one.serves for one in bench.server_tasks()):  # still busy: a virtual machine takes its time
-            bench.until(lambda: bool(_channel(gate.events()).kind) or server.code is not None, STARTING)
-        terminal = any(one.reads_terminal for one in bench.server_tasks())
-        return _channel(gate.events()), terminal
+            with Bench(built.folder, profile, patience=patience, gated=gated) as bench:
+                server = bench.serve()
+                item = profile.items[0].typed
+                a = bench.client("A", gated=True)
+                before = bench.ask(a.consult(item))
+                granted = bench.ask(a.reserve(item, 1))
+                after = bench.ask(a.consult(item))
+                right = granted.state == "yes" and before.left is not None and after.left is not None
+                if right and (not profile.counts or after.left == (before.left or 0) - 1):
+                    items = tuple(
+                        Item(
+                            one.typed,
+                            hints.seats_left(profile.left, profile.free, one.typed, before.text) or one.seats
+                            if number
+                            else before.left,
+                        )
+                        for number, one in enumerate(profile.items)
+                    )
+                    if profile.counts:
+                        profile = dataclasses.replace(profile, items=items)
+                    seen = starting.sizes(bench.gate.events()) if bench.gate is not None else {}
+                    profile = dataclasses.replace(profile, channel=dataclasses.replace(profile.channel, sizes=seen))
+                    if profile.quit and profile.style == "menu":
+                        a.quit()
+                        bench.until(lambda: a.program is None or a.program.code is not None)  # noqa: B023
+                        bench.settle(0.3)
+                        if bench.ended(server):
+                            note = "quitter le client arrête aussi le serveur : on le tue au lieu de le quitter"
+                            profile = dataclasses.replace(profile, quit=(), notes=(*profile.notes, note))
+                    return profile
+                why = f"{before} ; {granted} ; {after}"
+        except (SpectaclesError, GateError) as error:
+            why = str(error).partition("\n")[0]
+    note = f"rejoué dans un monde neuf, le dialogue appris n'a pas le même effet ({why})"
+    return dataclasses.replace(profile, left="", free="", yes="", no="", items=(), notes=(*profile.notes, note))
 
 
-def _channel(events: Iterable[Event]) -> Channel:
-    """Return what a server has made to be spoken to by."""
-    names: dict[str, list[str]] = {}
-    for event in events:
-        if event.kind is Kind.CALL and event.call in _MADE:
-            if event.call == "msgget" and "IPC_CREAT" not in str(event.arguments.get("flags")):
-                continue
-            kind, name = _MADE[event.call], event.object
-            if event.call == "bind":
-                name = str(event.arguments.get("address"))
-                port = re.fullmatch(r"[^@/].*:(\d+)", name)  # not of a socket with a path
-                kind, name = ("tcp", f"port {port[1]}") if port else ("unix", name)
-            names.setdefault(kind, []).append(name)
-    for kind in ("queue", "posix queue", "fifo", "tcp", "unix"):
-        if kind in names:
-            return Channel(kind, tuple(dict.fromkeys(names[kind])))
-    return Channel()
+# Which one is the client
 
 
-def _arguments(text: str) -> tuple[str, ...]:
-    """Return arguments that satisfy a usage message, () if it asks for none that we know."""
-    found: list[str] = []
-    for line in text.splitlines():
-        if re.search(r"usage|utilisation|uso|syntax", line, re.IGNORECASE):
-            for word in re.findall(_PLACEHOLDER, line.partition(":")[2] or line):
-                if re.search(r"port", word, re.IGNORECASE):
-                    found.append("5000")
-                elif re.search(r"addr|host|ip\b|h[ôo]te", word, re.IGNORECASE):
-                    found.append("127.0.0.1")
-                elif re.search(r"pid", word, re.IGNORECASE):
-                    found.append("{pid}")
-                elif re.search(NAME, word, re.IGNORECASE):
-                    found.append("{client}")
-                elif not word.startswith("["):
-                    found.append("10")
-            break
-    return tuple(found)
-
-
-# How the client is spoken to
-
-
-def _find_client(built: Built, profile: Profile, patience: float) -> tuple[Profile, dict[str, tuple[int, ...]]]:
-    """Return the profile with as much of the client's dialogue as could be learnt, and the sizes of messages."""
+def _find_client(built: Built, profile: Profile, patience: float) -> Profile:
+    """Return the profile with as much of the client's dialogue as could be learnt."""
+    texts = {one.path: starting.source(built, one) for one in built.programs}
+    served = " ".join(
+        texts[one.path] for one in built.programs if one.words == profile.server[: len(one.words)] and one.path
+    )
     if profile.client:
-        commands = [profile.client]
+        given = [one for one in built.programs if one.words == profile.client[: len(one.words)]]
+        commands = [(profile.client, profile.client_folder, texts[given[0].path] if given else "")]
     else:
-        rest = [one for one in built.programs if one.words != profile.server[: len(one.words)]]
-        near = _folder(profile.server)
-        rest.sort(key=lambda one: (-_hint(one, "client", profile.question), _folder(one.words) != near))
-        commands = [one.words for one in rest if _hint(one, "client", profile.question) > -2][:4]
+        commands = list(_candidates(built, profile, texts))
+    budget = BUDGET * min(busy(), 2.0)
+    deadline = time.monotonic() + budget
+    best = profile
     notes: list[str] = []
-    for command in commands:
-        trial = dataclasses.replace(profile, client=command)
-        learnt = trial
-        said: list[str] = []
-        asks = False
-        # Once more without the gate, which slows a program down, and slowly: on a busy machine some text may come late.
-        for gated, settled in ((True, SETTLED), (False, 8 * SETTLED)):
-            said = []
-            try:
-                with Bench(built.folder, trial, patience=patience, gated=gated) as bench:
-                    bench.serve()
-                    learner = _Learner(bench, settled)
-                    learnt = learner.learn()
-                    asks = asks or learner.asks
-                    sizes = _sizes(bench.gate.events()) if bench.gate is not None else {}
-            except (SpectaclesError, GateError) as error:
-                said = [f"{command[-1]} : {error}"]
-                continue
-            if learnt.talks:
-                return learnt, sizes
-            said = list(learnt.notes)
-        notes += said
-        if not profile.client and learnt.consult:
-            profile = dataclasses.replace(learnt, notes=profile.notes)
-        elif not profile.client and asks:  # it waits for a line, whatever that should be: that much can be judged
-            profile = dataclasses.replace(profile, client=learnt.client)
+    for command, folder, text in commands:
+        trial = dataclasses.replace(profile, client=command, client_folder=folder, notes=())
+        learnt, again = trial, trial
+        for _ in range(2):  # once more, and slowly: on a busy machine some text may come late
+            learnt = _learn_client(built, trial, patience, deadline, text, served)
+            if learnt.talks or not learnt.reserve or time.monotonic() > deadline - budget / 2:
+                break
+        del again
+        if learnt.talks:
+            return dataclasses.replace(learnt, notes=(*profile.notes, *learnt.notes))
+        notes += learnt.notes
+        if _worth(learnt) > _worth(best):
+            best = learnt
+        if time.monotonic() > deadline:
+            break
     if not commands:
         notes.append("aucun client trouvé")
-    return dataclasses.replace(profile, notes=(*profile.notes, *notes)), {}
+    if profile.client and not best.client:
+        best = dataclasses.replace(best, client=profile.client)
+    return dataclasses.replace(best, notes=(*profile.notes, *dict.fromkeys(notes)))
 
 
-def _folder(command: Sequence[str]) -> str:
-    return command[-1].rpartition("/")[0]
+def _candidates(built: Built, profile: Profile, texts: dict[str, str]) -> Iterable[tuple[tuple[str, ...], str, str]]:
+    """Return the programs that may be the client: command, folder, source."""
+    rest = [one for one in built.programs if one.words != profile.server[: len(one.words)]]
+
+    def rank(one: Executable) -> tuple[int, bool, bool]:
+        near = one.path.rpartition("/")[0] == profile.server[-1].removeprefix("./").rpartition("/")[0]
+        compiled = not one.path.endswith(".sh")
+        return -starting.likeness(one, "client", profile.question, texts[one.path]), not compiled, not near
+
+    rest.sort(key=rank)
+    likely = [
+        one
+        for one in rest
+        if starting.likeness(one, "client", profile.question, texts[one.path]) > (0 if one.path.endswith(".sh") else -2)
+    ]
+    for one in likely[:MOST_CLIENTS]:
+        folder = one.folder
+        if folder == "." and profile.server_folder != "." and not one.path.startswith(profile.server_folder):
+            yield (f"./{one.path.rpartition('/')[2]}",), one.path.rpartition("/")[0] or ".", texts[one.path]
+        yield one.words, folder, texts[one.path]
 
 
-def _sizes(events: Sequence[Event]) -> dict[str, tuple[int, ...]]:
-    """Return the sizes of what was sent, by who sends on what."""
-    found: dict[str, list[int]] = {}
-    fifos = {event.object for event in events if event.call == "mkfifo"}
-    for event in events:
-        if event.kind is not Kind.CALL or event.call not in ("msgsnd", "mq_send", "send", "write"):
-            continue
-        what = re.sub(r" #\d+$", "", event.object)
-        if event.call == "write" and not what.startswith("connection") and what not in fifos:
-            continue
-        size = event.arguments.get("size")
-        side = "client" if event.task.startswith("A") else "server"
-        row = found.setdefault(f"{side} {event.call} {what}", [])
-        if isinstance(size, int) and size not in row:
-            row.append(size)
-    return {name: tuple(row[:8]) for name, row in list(found.items())[:12]}
+def _worth(profile: Profile) -> int:
+    """Return how much is known of how a client is spoken to."""
+    fields = (profile.client, profile.reserve, profile.consult, profile.left, profile.yes)
+    return sum(bool(field) for field in fields)
+
+
+def _learn_client(built: Built, trial: Profile, patience: float, deadline: float, text: str, served: str) -> Profile:
+    """Return what can be learnt of one client, in a world of its own."""
+    name = trial.client[-1]
+    try:
+        with Bench(built.folder, trial, patience=min(patience, 3.0)) as bench:
+            bench.serve()
+            learner = _Learner(built, bench, deadline, text, served)
+            try:
+                return learner.learn()
+            except (SpectaclesError, GateError) as error:
+                said = f"{name} : {str(error).partition(chr(10))[0]}"
+                kept = learner.profile if learner.asks else dataclasses.replace(trial, client=())
+                return dataclasses.replace(kept, notes=(*learner.notes, said))
+    except (SpectaclesError, GateError) as error:
+        said = f"{name} : {str(error).partition(chr(10))[0]}"
+        return dataclasses.replace(trial, client=(), notes=(said,))
+
+
+Script = tuple[tuple[str, ...], tuple[str, ...]]  # lines that are typed, words that are added to the command
 
 
 class _Learner:
     """Learns one client, whose server runs on the bench."""
 
-    def __init__(self, bench: Bench, settled: float) -> None:
+    def __init__(self, built: Built, bench: Bench, deadline: float, text: str, served: str) -> None:
+        self.built = built
         self.bench = bench
-        self.settled = settled
+        self.deadline = deadline
+        self.text = text  # source of the client
+        self.served = served  # and of the server
         self.pace = 0.0
-        self.profile = bench.profile
+        self.settled = SETTLED * busy()
         self.notes: list[str] = []
         self.asks = False  # whether the client has been seen to wait for a line
         self.count = 0
-        self.client: Client = bench.client("A", gated=True)
+        self.client: Client = bench.client(NAME)
         self.at = 0
+        self.trail: list[tuple[str, str]] = []  # what this client asked, and was answered, since it was started
+        self.login: tuple[str, ...] = ()
+        self.menu = ""  # the question, and the whole text, to which every request comes back
+        self.menu_text = ""
+        self.item = "1"
+        self.attempt = 0  # how often a request was refused as a whole, and asked again
+        self.lost = False  # whether a request did not come back to the menu
+        self.flush = False  # whether an answer comes once the next line is typed, and the menu before it
+        self.shows: list[str] = []
+        port = next((one for one in bench.profile.channel.names if one.startswith("port ")), "")
+        self.port = port.removeprefix("port ")
+        self.known = [
+            one
+            for one in hints.compared(served)
+            if re.fullmatch(r"[^\W\d_]\w{2,19}", one) and not hints.has(hints.COMMANDS, one) and not one.isupper()
+        ]
+
+    @property
+    def profile(self) -> Profile:
+        """What is learnt so far."""
+        return self.bench.profile
+
+    def note(self, **changes: object) -> None:
+        """Keep what was learnt."""
+        self.bench.profile = dataclasses.replace(self.bench.profile, **changes)  # type: ignore[arg-type]
 
     # The dialogue, line by line
 
     def start(self, *arguments: str) -> str:
         """Start a client; return what it says until it waits for a line or ends."""
         self.count += 1
-        self.client = self.bench.client(f"A{self.count}", gated=True)
+        if self.bench.server is not None and self.bench.ended(self.bench.server):
+            self.bench.serve()  # what was typed has ended it: for the checks to find
+        self.client = self.bench.client(NAME + "abcdefghijklmnopqrstuvwxyz"[self.count % 26] * (1 + self.count // 26))
         self.client.start(arguments)
+        self.client.pending = []
         self.at = 0
+        self.trail = []
         return self.hear()
 
     def hear(self) -> str:
         """Return what it says until it waits for a line, or ends. Raises NotReadyError when it does neither."""
         client = self.client
+        program = client.program
+        assert program is not None
         begun = time.monotonic()
-        deadline = begun + self.bench.patience
         since = 0.0
         size = -1
-        while True:
-            assert client.program is not None
-            if client.program.code is not None:
-                client.program.wait(1.0)
-                break
+        while program.code is None:
             if client.waits_to_read() is None:
                 since = 0.0
             elif client.printed() != size or not since:
                 size, since = client.printed(), time.monotonic()
             elif time.monotonic() - since > self.settled:
                 break
-            if time.monotonic() > deadline:
-                doing = tasks.look(client.program.tree())
-                raise NotReadyError(f"le client n'attend rien du clavier et ne finit pas : {describe(doing)}")
+            if time.monotonic() > begun + self.bench.patience or client.printed() - self.at > FLOOD:
+                what = describe(tasks.look(program.tree()))
+                client.kill()
+                raise NotReadyError(f"le client n'attend rien du clavier et ne finit pas : {what}")
             time.sleep(STEP)
+        if program.code is not None:
+            with contextlib.suppress(SpectaclesError):
+                program.wait(1.0)
         self.pace = max(self.pace, time.monotonic() - begun - self.settled)
         text = client.text(self.at)
         self.at = client.printed()
         return text
 
-    def say(self, line: str) -> str:
-        """Type a line; return what it says then."""
+    def say(self, template: str, question: str = "", seats: int = 1) -> str:
+        """Type a line; return what it says then. question: what it answers."""
+        self.trail.append((question, template))
+        line = self._filled((template,), self.item, seats)[0]
         self.client.type(line, self.client.waits_to_read())
         return self.hear()
+
+    def _filled(self, lines: tuple[str, ...], item: str, seats: int, seat: str = "") -> list[str]:
+        if re.search(r"\{seat\d?\}", " ".join(lines)):
+            seat = seat or self.bench.seat()
+        values = {"item": item, "seats": seats, "seat": seat, **self.client.values()}
+        values |= {f"seat{number}": word for number, word in enumerate(seat.split(), 1)}
+        return words.fill(lines, **values)
 
     def over(self) -> bool:
         """Whether it has ended."""
         return self.client.program is None or self.client.program.code is not None
+
+    def again(self, *arguments: str) -> str:
+        """Start a new client at its menu, if the last one has ended."""
+        if not self.over():
+            return ""
+        text = self.start(*arguments)
+        for line in self.login:
+            if self.over():
+                break
+            text = self.say(line)
+        return text
+
+    def late(self) -> bool:
+        """Whether time is up."""
+        return time.monotonic() > self.deadline
 
     # Learning
 
@@ -332,311 +343,650 @@ class _Learner:
         """Return the profile with what could be learnt."""
         text = self.start()
         self.asks = not self.over()
-        learnt = self._from_menu(text) if self.asks else self._from_usage(text)
-        return dataclasses.replace(learnt, notes=(*learnt.notes, *self.notes), pace=self.pace)
+        if self.asks:
+            self._talk(text)
+        else:
+            self._by_arguments(text)
+        return dataclasses.replace(self.profile, notes=(*self.profile.notes, *self.notes), pace=self.pace)
 
-    def _from_menu(self, text: str) -> Profile:
-        login: list[str] = []
-        options = _options(text)
-        while not _choose(options, RESERVE) and len(login) < TRIES and not self.over():
-            line = _login_line(text)
-            login.append(line)
-            text = self.say(line.replace("{client}", self.client.name))
-            options = _options(text)
-        consult, reserve, leave = _choose(options, CONSULT), _choose(options, RESERVE), _choose(options, QUIT)
-        if not reserve or self.over():
-            self.notes.append(f"le menu du client n'est pas compris : {last_line(text)}")
-            return self.profile
-        if not consult:
-            self.notes.append("le menu du client ne dit pas comment consulter")
-            return self.profile
-        self.menu = _prompt(text)
-        self.menu_text = text
-        self.login = login
-        self.profile = dataclasses.replace(
-            self.profile, login=tuple(login), quit=(leave,) if leave else (), style="menu"
-        )
-        tokens: list[str] = []
-        lines, said = self._explore(consult, tokens, "1")
-        if self.over():
-            self.profile = dataclasses.replace(self.profile, style="once")
-        tokens = _tokens(said) or _tokens(text) or ["1"]
-        return self._measure(tuple(lines), lambda: self._explore_reserve(reserve, tokens), tokens)
-
-    def _again(self) -> None:
-        """Start a new client at its menu, if the last one has ended."""
-        if self.over():
-            self.start()
+    def _talk(self, text: str) -> None:
+        if self.profile.reserve:  # written by hand
+            self.login = self.profile.login
             for line in self.login:
-                self.say(line.replace("{client}", self.client.name))
+                text = self.say(line)
+            self._at(text)
+            self._measure([(self.profile.consult, ())] if self.profile.consult else [], (self.profile.reserve, ()))
+            return
+        kind, text = self._to_menu(text)
+        if kind == "menu":
+            self._from_menu(text)
+        elif kind == "commands":
+            self._from_commands(text)
+        elif kind == "questions":
+            self._from_questions(text)
+        else:
+            self.notes.append(f"le menu du client n'est pas compris : {hints.last_line(text)}")
 
-    def _explore(self, key: str, tokens: list[str], seats: str, kind: str = "consult") -> tuple[list[str], str]:
-        """Follow an option of the menu until the menu comes back; return lines, as profiles have them, and the text."""
+    def _at(self, text: str) -> None:
+        """Take where the client is for the place to which every request comes back."""
+        self.menu, self.menu_text = hints.shape(hints.last_line(text)), text
+
+    def at_menu(self, text: str) -> bool:
+        """Whether the menu has come back."""
+        if hints.shape(hints.last_line(text)) != self.menu:
+            return False
+        there, here = hints.options(self.menu_text), hints.options(text)
+        if not there:
+            return True
+        clear = re.search(r"[^\W\d]{4}", self.menu) is not None
+        return len(here) >= len(there) - 1 or (clear and not here)
+
+    # To the menu
+
+    def _to_menu(self, text: str) -> tuple[str, str]:
+        """Go on until a menu offers to reserve, or commands or seats are asked for; return which, and the text.
+
+        Every line that could have been typed instead is kept, to be tried by another client when this one gets nowhere.
+        """
+        agenda: list[tuple[float, int, tuple[str, ...]]] = []
+        limit = min(self.deadline, time.monotonic() + DOORS * min(busy(), 2.0))
+        last = text
+        number = 0
+        while True:
+            kind = "" if self.over() else self._kind(text)
+            if kind:
+                self.login = tuple(line for _, line in self.trail)
+                return kind, text
+            moves = [] if self.over() or len(self.trail) >= MOST_LINES else self._moves(text)
+            if time.monotonic() > limit:
+                return "", last
+            if not moves:
+                if not agenda:
+                    return "", last
+                agenda.sort()
+                _, _, lines = agenda.pop(0)
+                try:
+                    text = self.start()
+                    for line in lines:
+                        if not self.over():
+                            text = self.say(line, _question(text))
+                except NotReadyError:
+                    self.client.kill()
+                    text = ""
+                continue
+            typed = tuple(line for _, line in self.trail)
+            for rank, other in enumerate(moves[1:4], 1):
+                number += 1
+                agenda.append((len(typed) + 2 * rank, number, (*typed, other)))
+            last = text
+            told = re.findall(
+                r"(?:\bid\b|uid|num[ée]ro|number|code|compte|account)[^\d\n]{0,20}?(\d+)", text, re.IGNORECASE
+            )
+            if told and not self.profile.reads:
+                line = next(one for one in hints.plain(text).splitlines() if re.search(rf"\D{told[-1]}\b", one))
+                self.note(reads=hints.escape(line.partition(told[-1])[0].strip()[-30:]) + r"\s*(\d+)")
+            try:
+                text = self.say(moves[0], _question(text))
+            except NotReadyError:
+                self.client.kill()
+                text = ""
+
+    def _kind(self, text: str) -> str:
+        """Return what a client asks: "menu" with a reservation in it, "commands", "questions" of a reservation, ""."""
+        options = hints.options(text)
+        question = hints.last_line(text)
+        if hints.choose(options, hints.RESERVE):
+            return "menu"
+        if len(options) > 1:
+            return ""
+        role = hints.role(question, False, False, "reserve")
+        if role in ("{seats}", "{seat}", "{seat1}", "{seat1} {seat2}"):
+            return "questions"
+        if any(hints.has(hints.RESERVE, verb) for verb in hints.verbs(text)) and re.search(r"[A-Z]{4}|<", text):
+            return "commands"
+        if re.search(_COMMAND, question, re.IGNORECASE) and not role and not hints.has(hints.NAME, question):
+            return "commands"
+        return ""
+
+    def _moves(self, text: str) -> list[str]:
+        """Return what may be typed on the way to the menu, without what was typed here before, in vain."""
+        question = _question(text)
+        options = hints.options(text)
+        here = [line for asked, line in self.trail if asked == question]
+        if len(options) > 1:
+            return [key for key in hints.doors(options) if key not in here]
+        role = hints.role(question, False, False, "reserve")
+        if role == "{item}":
+            return [line for line in ("{item}", "1", "2") if line not in here]
+        found = hints.answers(question, port=self.port, known=self.known)
+        found = [line.replace("{client}", "{client}{run}") for line in found]
+        if not self.profile.reads:
+            found = [line for line in found if line != "{read}"]
+        since = []  # answers to this question since something else was asked
+        for asked, line in reversed(self.trail):
+            if asked != question:
+                break
+            since.append(line)
+        return [line for line in found if line not in since]
+
+    # A menu
+
+    def _from_menu(self, text: str) -> None:
+        self._at(text)
+        options = hints.options(text)
+        reserves = hints.choose(options, hints.RESERVE)
+        leave = hints.choose(options, hints.QUIT)
+        self.note(login=self.login, quit=tuple(leave[:1]), style="menu")
+        labels = dict(options)
+        consults = [key for key in hints.choose(options, hints.CONSULT) if key not in reserves[:1] and key not in leave]
+        plain = [key for key in consults if not hints.has(hints.RESERVE, labels[key])]
+        consults = plain or consults
+        consults += (
+            []
+            if plain
+            else [
+                key
+                for key in labels
+                if key not in (*consults, *reserves, *leave)
+                and not hints.has(f"{hints.CANCEL}|{hints.QUIT}", labels[key])
+            ]
+        )
+        self.shows = hints.tokens(self._without_menu(text))
+        scripts: list[Script] = []
+        ended = False
+        for key in consults[:3]:
+            lines, said, back = self._try(key, "consult")
+            if lines:
+                scripts.append((lines, ()))
+                self.shows = self.shows or hints.tokens(self._without_menu(said))
+                ended = ended or not back
+        for key in reserves[:2]:
+            lines, said, back = self._try(key, "reserve")
+            if self.flush:
+                scripts = [((*one, *[""] * (one[-1] != "")), words_) for one, words_ in scripts]
+            if not lines:
+                continue
+            self.shows = self.shows or hints.tokens(self._without_menu(said))
+            if ended or not back:
+                self.note(style="once")
+            if self._variants(scripts, (lines, ())):
+                return
+            if self.late():
+                break
+        if not self.profile.reserve:
+            self.notes.append("le menu du client n'est pas compris : aucune suite de réponses ne réserve")
+
+    def _without_menu(self, said: str) -> str:
+        """Return a text without the lines of the menu."""
+        labels = [label for _, label in hints.options(self.menu_text)]
+        return "\n".join(line for line in hints.plain(said).splitlines() if not any(one in line for one in labels))
+
+    def _try(self, key: str, kind: str) -> tuple[tuple[str, ...], str, bool]:
+        """Follow an option from the menu; return lines, what was said, and whether the menu came back."""
+        try:
+            for _ in range(ROUNDS):
+                self.again()
+                lines, said = self._follow(key, kind)
+                if not self.over() or self.client.program is None or (self.client.program.code or 0) >= 0:
+                    break
+                self.attempt += 1  # what was typed has crashed it
+        except NotReadyError as error:
+            self.notes.append(f"option {key} : {str(error).partition(chr(10))[0]}")
+            self.client.kill()
+            self.bench.until(self.over, 1.0)
+            return (), "", False
+        return tuple(lines), said, not self.over()
+
+    def _follow(self, key: str, kind: str) -> tuple[list[str], str]:
+        """Type a line and answer what is asked then, until the menu comes back; return lines, and all that was said."""
         lines = [key]
         said = text = self.say(key)
-        while not self.over() and not self._at_menu(text) and len(lines) < TRIES:
-            choice = tokens or _tokens(said) or ["1"]
-            wants = _wanted(text, {"{seats}"} & set(lines) != set(), {"{item}"} & set(lines) != set(), kind)
-            if wants == "?":  # no idea: what a person types to go on
-                wants = ""
-            lines.append(wants)
-            typed = wants.replace("{item}", choice[0]).replace("{seats}", seats).replace("{client}", self.client.name)
-            text = self.say(typed)
+        tried: list[str] = []
+        asked = ""
+        before: list[str] = []  # questions answered, but for the last
+        rounds = 0
+        while not self.over() and not self.at_menu(text) and len(lines) < MOST_LINES:
+            question = hints.last_line(text)
+            if question in before and rounds < ROUNDS:  # refused as a whole, and asked once more from there
+                at = before.index(question)
+                del lines[at + 1 :], before[at:]
+                tried, asked = [], ""
+                rounds += 1
+                self.attempt += 1
+            tried = tried if question == asked else []
+            before += [asked] if asked and question != asked else []
+            line = self._reply(text, said, lines[: -1 if tried else None], kind, tried)
+            if tried:
+                lines.pop()  # refused: the question comes again
+            if line == "{item}" and tried.count("{item}"):
+                self.item = self._next_show()
+            asked = question
+            tried.append(line)
+            lines.append(line)
+            text = self.say(line, question)
             said += text
+            if len(tried) > 6:
+                break
+        if not self.over() and self.at_menu(text) and not self.flush and not self._news(said):
+            said += self.say("")
+            self.flush = self._news(said)
+        if self.flush and lines[-1]:
+            lines.append("")
         return lines, said
 
-    def _at_menu(self, text: str) -> bool:
-        return _prompt(text) == self.menu and len(_options(text)) >= len(_options(self.menu_text)) - 1
+    def _news(self, said: str) -> bool:
+        """Whether something was said that is not in the menu, nor a question."""
+        known = hints.shapes(self.menu_text) | {hints.shape(asked) for asked, _ in self.trail}
+        return bool(hints.shapes(said) - known)
 
-    def _explore_reserve(self, key: str, tokens: list[str]) -> tuple[str, ...]:
-        self._again()
-        lines, _ = self._explore(key, tokens, "1", "reserve")
-        return tuple(lines)
+    def _next_show(self) -> str:
+        every = [*self.shows, "1", "2", "0", *self.known]
+        return every[(every.index(self.item) + 1) % len(every)] if self.item in every else every[0]
 
-    def _from_usage(self, text: str) -> Profile:
-        """Learn a client whose requests are words of its command line, from what it says of its usage."""
+    def _reply(self, text: str, said: str, lines: Sequence[str], kind: str, tried: Sequence[str]) -> str:
+        """Return what to type to a question in a request."""
+        question = hints.last_line(text)
+        options = hints.options(text)
+        typed = " ".join(lines)
+        role = hints.role(question, "{seats}" in typed, "{item}" in typed, kind)
+        if not tried and "{item}" not in typed:
+            found = [one for one in hints.tokens(text) if one.isdigit() or not options]
+            if found:
+                self.shows = found
+                self.item = found[0]
+            elif self.shows and self.item not in self.shows:
+                self.item = self.shows[0]
+        if role.startswith("{seat") and role != "{seats}" and not self.profile.seats:
+            self.note(seats=_places(said, question, role))
+        candidates = [role] if role else []
+        if not role and len(options) > 1:
+            labels = " ".join(label for _, label in options)
+            if hints.has(rf"{hints.CANCEL}|{hints.QUIT}|{hints.RESERVE}", labels):
+                wanted = hints.RESERVE if kind == "reserve" else hints.CONSULT
+                candidates += hints.choose(options, wanted) or hints.doors(options)[:2]
+            elif "{item}" not in typed:
+                self.shows = [key for key, _ in options]
+                self.item = self.shows[min(1, len(self.shows) - 1)]
+                candidates.append("{item}")
+            else:
+                candidates.append(options[0][0])
+        others = hints.answers(question, port=self.port, kind=kind, known=self.known)
+        dates = hints.date(hints.plain(question))
+        if dates and others == dates:
+            others = [*dates[self.attempt % len(dates) :], *dates]
+        if others[0] == "1" and len(others) > 2 and not role and not options:  # no idea: what a request has in it
+            candidates += ["{item}"] if "{item}" not in typed else ["{seats}"] if "{seats}" not in typed else []
+        candidates += others
+        if tried and tried[-1] == "{item}" and tried.count("{item}") < 3:
+            return "{item}"
+        return next((line for line in candidates if line not in tried), "")
+
+    # Commands that are typed
+
+    def _from_commands(self, text: str) -> None:
+        self._at(text)
+        self.note(login=self.login, style="menu")
+        said = text
+        found = hints.verbs(text)
+        for word in ("help", "HELP", "?", "aide"):
+            if self.over() or any(hints.has(hints.RESERVE, verb) for verb in found):
+                break
+            reply = self.say(word)
+            said += reply
+            found |= hints.verbs(reply)
+        for one in hints.compared(f"{self.served}\n{self.text}"):
+            verb = one.split()[0] if one.split() else ""
+            if re.fullmatch(r"[A-Za-z][A-Za-z_-]{1,15}", verb):
+                found.setdefault(verb, [])
+        self.again()
+        unknown = hints.shapes(self.say("xyzzy")) - hints.shapes(text)  # what is said of a word that is no command
+        self.again()
+        for verb, takes in found.items():
+            if (
+                hints.has(r"^(?:ident|login|user|name|hello|auth|connect|register|pseudo|nom)", verb)
+                and not self.over()
+            ):
+                line = f"{verb} {hints.filled(takes) or '{client}'}".strip()
+                reply = self.say(line)
+                if not self.over() and not hints.has(hints.NO, reply) and not hints.shapes(reply) & unknown:
+                    self.login = (*self.login, line)
+                    self.note(login=self.login)
+                    self._at(reply)
+        reserves = [verb for verb in found if hints.has(hints.RESERVE, verb)]
+        consults = [verb for verb in found if hints.has(hints.CONSULT, verb) and verb not in reserves]
+        leave = [verb for verb in found if hints.has(hints.QUIT, verb) and verb not in (*reserves, *consults)]
+        self.note(quit=tuple(leave[:1]))
+        if not reserves:
+            self.notes.append(
+                f"aucune commande qui réserve n'est connue : {', '.join(found)[:120] or hints.last_line(said)}"
+            )
+            return
+        scripts: list[Script] = []
+        for verb in consults[:3]:
+            for line in _lines(verb, found[verb], ("", "{item}")):
+                lines, reply, _ = self._try(line, "consult")
+                if lines and re.search(r"\d", reply) and not hints.shapes(reply) & unknown:
+                    scripts.append((lines, ()))
+                    self.shows = self.shows or hints.tokens(reply)
+                    break
+        for verb in reserves[:2]:
+            for line in _lines(verb, found[verb], ("{item} {seats}", "{seats}", "{item}", "", "{client} {seats}")):
+                lines, reply, _ = self._try(line, "reserve")
+                if hints.shapes(reply) & unknown:
+                    break
+                told = hints.verbs(reply).get(verb)
+                if told and not found[verb]:
+                    lines = (f"{verb} {hints.filled(told)}",)
+                if lines and self._variants(scripts, (lines, ())):
+                    return
+                if self.late():
+                    return
+
+    # Questions without a menu
+
+    def _from_questions(self, text: str) -> None:
+        """Learn a client that asks what is to be reserved, and ends or asks again."""
+        first = [asked for asked, _ in self.trail]
+        lines = [line for _, line in self.trail]
+        for number, line in enumerate(lines):  # what looked like a login belongs to the request
+            role = hints.role(first[number], False, "{item}" in lines, "reserve")
+            lines[number] = role or line
+        question = hints.last_line(text)
+        self.menu, self.menu_text = "\0", ""
+        role = hints.role(question, False, "{item}" in lines, "reserve")
+        if role != "{seats}" and not self.profile.seats:
+            self.note(seats=_places(text, question, role))
+        self.trail = [(asked, line) for asked, line in zip(first, lines, strict=True)]
+        try:
+            rest, said = self._follow(role, "reserve")
+        except NotReadyError as error:
+            self.notes.append(str(error).partition("\n")[0])
+            self.client.kill()
+            return
+        lines += rest
+        if self.over():
+            self.login = ()
+            self.note(style="once", login=())
+        else:
+            asked = [*first, question]
+            loop = next((number for number, one in enumerate(asked) if one == hints.last_line(said)), 0)
+            self.login = tuple(lines[:loop])
+            lines = lines[loop:]
+            self._at(said)
+            self.note(style="menu", login=self.login)
+        self._variants([], (tuple(lines), ()))
+
+    # Requests on the command line
+
+    def _by_arguments(self, text: str) -> None:
+        """Learn a client that ends at once: what it says of its usage, and what its source does with arguments."""
         found: dict[str, tuple[str, ...]] = {}
-        plain = re.sub(r"\x1b\[[\d;]*m", "", text)
-        for verb, rest in re.findall(rf"\b([a-z][\w-]*)((?:\s+{_PLACEHOLDER})+)", plain):
-            for kind, hint in (("reserve", RESERVE), ("consult", CONSULT)):
-                if re.search(hint, verb, re.IGNORECASE) and kind not in found:
-                    placeholders = re.findall(_PLACEHOLDER, rest)
-                    said: list[str] = [verb]
-                    for word in placeholders:
-                        seats = re.search(SEATS, word, re.IGNORECASE) and "{item}" in said
-                        said.append("{seats}" if seats or "{item}" in said else "{item}")
-                    found[kind] = tuple(said)
+        for verb, takes in hints.verbs(text).items():
+            for kind, hint in (("reserve", hints.RESERVE), ("consult", hints.CONSULT)):
+                if re.search(hint, verb, re.IGNORECASE) and kind not in found and verb.islower():
+                    found[kind] = (verb, *hints.filled(takes).split())
         if "consult" in found and "reserve" in found:
-            self.profile = dataclasses.replace(self.profile, style="arguments")
-            return self._measure(found["consult"], lambda: found["reserve"], [str(n) for n in (1, 2, 3, 4, 5, 0)])
-        more = _arguments(text)
-        if more:
-            self.profile = dataclasses.replace(self.profile, client=(*self.profile.client, *more))
-            self.bench.profile = self.profile
-            again = self.start()
-            if not self.over():
-                return self._from_menu(again)
+            self.note(style="arguments")
+            self.shows = [str(n) for n in (1, 2, 3, 4, 5, 0)]
+            self._measure([(found["consult"], ())], (found["reserve"], ()))
+            return
         program = self.client.program
-        self.notes.append(
-            f"le client finit sans rien attendre ({ending(program) if program else ''}) : {last_line(text)}"
-        )
-        return self.profile
+        said = f"le client finit sans rien attendre ({ending(program) if program else ''}) : {hints.last_line(text)}"
+        base = self.profile.client
+        names = [one for one in self.profile.channel.names if self.profile.channel.kind == "fifo"]
+        for more in starting.arguments(self.built, text, self.text, "client", self.port, names)[:6]:
+            if self.late():
+                break
+            fixed = tuple(word for word in more if word not in ("{item}", "{seats}"))
+            self.note(client=(*base, *fixed))
+            try:
+                again = (
+                    self.start(*self._filled(more[len(fixed) :], "1", 1)) if len(fixed) < len(more) else self.start()
+                )
+            except NotReadyError:
+                self.client.kill()
+                continue
+            if not self.over():
+                self.asks = True
+                self._talk(again)
+                return
+            if len(fixed) < len(more) and more[: len(fixed)] == fixed:
+                self.note(style="arguments")
+                self.shows = ["1", "2", "0"]
+                if self._variants([], (more[len(fixed) :], ())):
+                    return
+                self.note(style="menu", consult=(), reserve=())
+        self.note(client=base)
+        self.notes.append(said)
 
     # What answers look like
 
-    def _measure(self, consult: tuple[str, ...], find: Callable[[], tuple[str, ...]], tokens: list[str]) -> Profile:
-        """Learn the patterns from a few requests whose effect is known."""
-        self.profile = dataclasses.replace(self.profile, consult=consult)
-        left = yes = no = ""
-        for item in tokens[:TRIES]:  # the first of which may not exist
-            texts, taken = [self._request(consult, item, 0)], [0]
-            if not self.profile.reserve:
-                self.profile = dataclasses.replace(self.profile, reserve=find())
-                if self.profile.style != "arguments":  # finding out has reserved one
-                    texts.append(self._request(consult, item, 0))
-                    taken.append(1)
-            reserve = self.profile.reserve
-            some = "{seats}" in " ".join(reserve)
-            accepted: list[str] = []
-            for count in (1, 2 if some else 1):
-                accepted.append(self._request(reserve, item, count))
-                texts.append(self._request(consult, item, 0))
-                taken.append(taken[-1] + count)
-            refused, dead = "", False
-            try:
-                refused = self._request(reserve, item, FAR_TOO_MANY) if some else ""
-                texts.append(self._request(consult, item, 0))
-                taken.append(taken[-1])
-            except NotReadyError:  # a refusal that is never told: for the checks to find
-                dead = True
-            left = _left_pattern(texts, taken, item)
-            yes, no = _answers(accepted, refused, self._menu_lines())
-            if (left and yes) or dead:
+    def _variants(self, consults: Sequence[Script], reserve: Script) -> bool:
+        """Measure a way to reserve, and others that differ in what its questions may mean. Say whether one is right."""
+        lines, more = reserve
+        joined = " ".join(lines)
+        spare = _by_reserving(reserve) if "{seats}" in joined else []
+        if "{seats}" in joined and re.search(r"\{seat\d?\}", joined):  # so many seats, then each by its name: one
+            lines = tuple(line.replace("{seats}", "1") for line in lines)
+            joined = " ".join(lines)
+        ways = [lines]
+
+        def changed(**meant: str) -> tuple[str, ...]:
+            return tuple(re.sub(r"\{(\w+)\}", lambda one: meant.get(one[1], one[0]), line) for line in lines)
+
+        if "{item}" in joined and "{seats}" in joined:
+            ways.append(changed(item="{seats}", seats="{item}"))
+        if "{seats}" not in joined and "{item}" in joined and "{seat" not in joined:
+            ways.append(changed(item="{seat}"))
+        if "{seat}" in joined:
+            ways += [changed(seat="{seats}"), tuple("" if line == "{seat}" else line for line in lines)]
+        for number, way in enumerate(ways):
+            if number and self.late():
                 break
-        before = texts[0]
-        if not left:
+            if re.search(r"\{seat\d?\}", " ".join(way)) and not self.profile.seats:
+                self.note(seats=("1-30",))
+            try:
+                if self._measure(consults, (way, more), spare):
+                    return True
+            except NotReadyError as error:
+                self.notes.append(str(error).partition("\n")[0])
+                self.client.kill()
+                self.bench.until(self.over, 1.0)
+        for way in ways:
+            if self.late() or self.profile.left:
+                break
+            with contextlib.suppress(NotReadyError):
+                if self._blind((way, more)):
+                    return True
+        if not self.profile.left:
             self.notes.append("le nombre de places restantes n'a pas été reconnu dans les réponses du client")
-        if not yes:
+        if not self.profile.yes:
             self.notes.append("l'acceptation d'une réservation n'a pas été reconnue")
+        return False
+
+    def _measure(self, consults: Sequence[Script], reserve: Script, spare: Sequence[Script] = ()) -> bool:
+        """Learn the patterns from a few requests whose effect is known. Say whether all is known then."""
+        lines, more = reserve
+        joined = " ".join((*lines, *more))
+        some = "{seats}" in joined
+        if not re.search(r"\{seat\d?\}", joined):
+            self.note(seats=())
+        self.note(reserve=lines, most_seats=0 if some else 1)
+        shows = list(dict.fromkeys([self.item, *self.shows]))[:SHOWS] if "{item}" in joined else [self.item]
+        asks = list(consults)
+        for item in shows:
+            for scripts in (asks, spare):
+                if scripts and self._measured(scripts, reserve, item, some):
+                    self._items(item)
+                    return True
+            if self.late():
+                break
+        return False
+
+    def _measured(self, consults: Sequence[Script], reserve: Script, item: str, some: bool) -> bool:
+        """Make requests for one show; note what tells that some seats less are left, and what means yes and no."""
+        self.lost = False
+        texts = [[self._request(one, item, 0)] for one in consults]
+        taken = [0]
+        accepted: list[str] = []
+        seat = ""
+        for count in (1, 2 if some else 1):
+            seat = self.bench.seat()
+            accepted.append(self._request(reserve, item, count, seat))
+            for one, read in zip(consults, texts, strict=True):
+                read.append(self._request(one, item, 0))
+            taken.append(taken[-1] + count)
+        chosen = -1
+        for number, read in enumerate(texts):
+            left, free = hints.left_pattern(read, taken, item)
+            if left:
+                chosen = number
+                self.note(consult=consults[number][0], left=left.replace(SOMEBODY, r"\S+"), free=free)
+                break
+        if chosen < 0:
+            return False
+        if self.lost and self.profile.style == "menu":
+            self.note(style="once")
+        refused = ""
+        try:
+            if some:
+                refused = self._request(reserve, item, FAR_TOO_MANY)
+            elif self.profile.seats:
+                refused = self._request(reserve, item, 1, seat)
+            if refused:
+                now = hints.seats_left(
+                    self.profile.left, self.profile.free, item, self._request(consults[chosen], item, 0)
+                )
+                before = hints.seats_left(self.profile.left, self.profile.free, item, texts[chosen][-1])
+                refused = refused if now == before else ""  # granted: for the checks to find
+        except NotReadyError:  # a refusal that is never told: for the checks to find
+            self.client.kill()
+            self.bench.until(self.over, 1.0)
+        others = [one for one in self.shows if one != item]
+        more = list(accepted)
+        if others and "{item}" in " ".join(reserve[0]) and not self.late():
+            with contextlib.suppress(NotReadyError):
+                more.append(self._request(reserve, others[0], 1))
+        menu = {hints.shape(line) for line in self.menu_text.splitlines()}
+        for grants in (more, accepted):
+            yes, no = hints.answer_patterns(grants, refused, menu)
+            if yes:
+                break
+        self.note(yes=yes.replace(SOMEBODY, r"\S+"), no=no.replace(SOMEBODY, r"\S+"))
+        self.first = texts[chosen][0]
+        return bool(yes)
+
+    def _blind(self, reserve: Script) -> bool:
+        """Learn what means yes where nobody can ask what is left: what two reservations say, and not a refused one.
+
+        That needs a refusal: of what has just been taken, or of far too many.
+        """
+        lines, _ = reserve
+        joined = " ".join(lines)
+        seated = re.search(r"\{seat\d?\}", joined) is not None
+        some = "{seats}" in joined
+        if not seated and not some:
+            return False
+        self.note(reserve=lines, most_seats=0 if some else 1, seats=self.profile.seats if seated else ())
+        seat = self.bench.seat()
+        accepted = [self._request(reserve, self.item, 1, seat), self._request(reserve, self.item, 1)]
+        refused = self._request(reserve, self.item, 1 if seated else FAR_TOO_MANY, seat)
+        yes, no = hints.answer_patterns(accepted, refused, {hints.shape(line) for line in self.menu_text.splitlines()})
+        if not yes or not hints.has(hints.YES, yes) or hints.has(hints.NO, yes) or not hints.has(hints.NO, no):
+            return False
+        self.note(yes=yes.replace(SOMEBODY, r"\S+"), no=no.replace(SOMEBODY, r"\S+"), consult=(), left="", free="")
+        self.note(items=(Item(self.item),))
+        self.notes.append("personne ne peut demander ce qui reste : une réservation en tient lieu")
+        return True
+
+    def _items(self, item: str) -> None:
+        """Note the shows, and how many seats each had: those told before anything was reserved, or asked."""
+        left, free = self.profile.left, self.profile.free
         items = []
-        if left:
-            for token in dict.fromkeys([*tokens, item]):
-                number = _number(words.pattern(left, token), before) if "{item}" in left else None
-                if number:
-                    items.append(Item(token, number))
-            if not items:
-                items = [Item(item, _number(words.pattern(left, item), texts[0]))]
-                if "{item}" in " ".join(consult) and not dead:
-                    others = [one for one in tokens if one != item]
-                    for token in others[:ASKED]:
-                        number = _number(words.pattern(left, token), self._request(consult, token, 0))
-                        if number is not None and number > 0:
-                            items.append(Item(token, number))
-                    if self.profile.style != "arguments":  # there, tokens are guesses
-                        items += [Item(token) for token in others[ASKED:]]
-        return dataclasses.replace(
-            self.profile, left=left, yes=yes, no=no, items=tuple(items), most_seats=0 if some else 1
-        )
+        for token in dict.fromkeys([item, *self.shows]):
+            number = hints.seats_left(left, free, token, self.first) if "{item}" in left or token == item else None
+            if number is not None and (number > 0 or token == item):
+                items.append(Item(token, number))
+        if len(items) == 1 and "{item}" in " ".join(self.profile.consult):
+            others = [one for one in self.shows if one != item]
+            for token in others[:ASKED]:
+                with contextlib.suppress(NotReadyError):
+                    number = hints.seats_left(left, free, token, self._request((self.profile.consult, ()), token, 0))
+                    if number is not None and number > 0:
+                        items.append(Item(token))  # one may have been reserved of it
+            if self.profile.style != "arguments":  # there, tokens are guesses
+                items += [Item(token) for token in others[ASKED:]]
+        self.note(items=tuple(items))
 
-    def _menu_lines(self) -> set[str]:
-        return {_shape(line) for line in getattr(self, "menu_text", "").splitlines()}
-
-    def _request(self, lines: tuple[str, ...], item: str, seats: int) -> str:
-        """Make one request; return all that the client said."""
+    def _request(self, script: Script, item: str, seats: int, seat: str = "") -> str:
+        """Make one request; return all that the client said, SOMEBODY in the place of its name."""
+        lines, more = script
         if self.profile.style == "arguments":
-            return self.start(*words.fill(lines, item=item, seats=seats, client=f"A{self.count + 1}"))
-        self._again()
+            said = self.start(*self._filled(lines, item, seats, seat))
+            return self._plain(said)
+        fresh = self.profile.style == "once"
+        if fresh and not self.over():
+            self.client.kill()
+            self.bench.until(self.over, 1.0)
+        self.again(*self._filled(more, item, seats, seat))
         said = ""
-        for line in words.fill(lines, item=item, seats=seats, client=self.client.name):
+        for line in self._filled(lines, item, seats, seat):
             if self.over():
                 break
-            said += "\n" + self.say(line)  # what answers a line begins one: no prompt gets into a pattern
+            self.client.type(line, self.client.waits_to_read())
+            said += "\n" + self.hear()  # what answers a line begins one: no prompt gets into a pattern
         extra = 0
-        while not self.over() and not self._at_menu(said) and extra < TRIES:
-            said += "\n" + self.say("")
+        while not self.over() and not fresh and not self.at_menu(said) and extra < 4:
+            self.client.type("", self.client.waits_to_read())
+            said += "\n" + self.hear()
             extra += 1
-        return said
+        if not self.over() and not fresh and not self.at_menu(said):
+            self.lost = True
+            self.client.kill()  # lost in the dialogue: the next one begins anew
+            self.bench.until(self.over, 1.0)
+        return self._plain(said)
+
+    def _plain(self, said: str) -> str:
+        return re.sub(rf"{self.client.name}\d*", SOMEBODY, said)
 
 
-def _options(text: str) -> list[tuple[str, str]]:
-    """Return the options of a menu: what is typed, and what is said of it."""
-    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text)
-    return [(key, label) for key, label in _OPTION.findall(plain) if re.search(r"[^\W\d]{2}", label)]
+def _question(text: str) -> str:
+    """Return what a client asks, menus by what they offer: "your choice?" may be the question of several."""
+    options = hints.options(text)
+    return " | ".join(label for _, label in options) if len(options) > 1 else hints.last_line(text)
 
 
-def _choose(options: list[tuple[str, str]], hint: str) -> str:
-    """Return the key of the option that a hint fits."""
-    for key, label in reversed(options):
-        if re.search(hint, label, re.IGNORECASE) and not re.search(CANCEL, label, re.IGNORECASE):
-            if hint is CONSULT and re.search(RESERVE, label, re.IGNORECASE):
-                continue
-            return key
-    return ""
+def _by_reserving(reserve: Script) -> list[Script]:
+    """Return consultations for a client that has none: a reservation of no seats, and one of far too many.
 
-
-def _prompt(text: str) -> str:
-    """Return the last line that says something, without its numbers."""
-    return _shape(last_line(text))
-
-
-def _shape(line: str) -> str:
-    return re.sub(r"\d+", "#", re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", line)).strip()
-
-
-def _login_line(text: str) -> str:
-    prompt = last_line(text)
-    if re.search(SECRET, prompt, re.IGNORECASE):
-        return "1234"
-    if re.search(NAME, prompt, re.IGNORECASE) and not re.search(r"num", prompt, re.IGNORECASE):
-        return "{client}"
-    return "1"
-
-
-def _wanted(text: str, seats: bool, item: bool, kind: str) -> str:
-    """Return what a prompt asks for: {item}, {seats}, {client}, or "?"."""
-    prompt = last_line(text)
-    hits = [
-        (found.start(), name)
-        for name, hint in (("{seats}", SEATS), ("{item}", ITEM))
-        if (found := re.search(hint, prompt, re.IGNORECASE))
+    Whatever it asks after that number is answered as in a reservation, and, where that does not do, not at all.
+    """
+    lines, more = reserve
+    lines = tuple(line for line in lines if not re.search(r"\{seat\d?\}", line))
+    last = next((number for number, line in enumerate(lines) if "{seats}" in line), len(lines))
+    ways = [lines] if last >= len(lines) - 1 else [lines[: last + 1], lines]
+    return [
+        (tuple(line.replace("{seats}", seats) for line in way), more)
+        for seats in ("0", str(FAR_TOO_MANY))
+        for way in ways
     ]
-    order = [name for _, name in sorted(hits)]
-    if re.search(r"nombre de|combien|how many|number of|quantit", prompt, re.IGNORECASE) and kind == "reserve":
-        order = ["{seats}", *order]
-    for name in order:
-        if (name == "{seats}" and not seats and kind == "reserve") or (name == "{item}" and not item):
-            return name
-    if re.search(NAME, prompt, re.IGNORECASE):
-        return "{client}"
-    if not item:
-        return "{item}"
-    if not seats and kind == "reserve":
-        return "{seats}"
-    return "?"
 
 
-def _tokens(text: str) -> list[str]:
-    """Return what shows are called in a list of them: the number that a line begins with."""
-    found: dict[str, int] = {}
-    for line in text.splitlines():
-        head = re.match(r"[\s\W]*?\[?(\d{1,3})\]?\s*[\])|:.\-–—]*\s*\S", line)
-        if head and len(re.findall(r"\d+", line)) >= 2 and head[1] not in found:
-            found[head[1]] = len(found)
-    order = list(found)
-    return [*order[1:], *order[:1]] if len(order) > 1 else order  # not the first: 0 is what an error looks like
+def _lines(verb: str, takes: Sequence[str], otherwise: Sequence[str]) -> list[str]:
+    """Return lines that may make a request of a command."""
+    if takes:
+        return [f"{verb} {hints.filled(takes)}".strip()]
+    return [f"{verb} {rest}".strip() for rest in otherwise]
 
 
-def _escape(text: str) -> str:
-    """Escape what a regular expression would take for more than itself, for people to read."""
-    return re.sub(r"[\\.^$*+?()\[\]{}|]", r"\\\g<0>", text)
-
-
-def _number(left: re.Pattern[str], text: str) -> int | None:
-    found = left.search(text)
-    return int(found[1]) if found else None
-
-
-def _left_pattern(texts: list[str], taken: list[int], item: str) -> str:
-    """Return a pattern whose number goes down in `texts` as `taken` goes up, "" if there is none."""
-    first = texts[0].splitlines()
-    for line in reversed(first):  # what answers comes last: before it, a list may be the client's own
-        for number in re.finditer(r"-?\d+", line):
-            start, end = number.span()
-            for with_item in (True, False):
-                for text in _patterns(line, start, end, item, with_item):
-                    compiled = words.pattern(text, item)
-                    seen = [_number(compiled, said) for said in texts]
-                    if seen[0] == int(number[0]) and all(
-                        value is not None and value + less == seen[0] for value, less in zip(seen, taken, strict=True)
-                    ):
-                        return text
-    return ""
-
-
-def _patterns(line: str, start: int, end: int, item: str, with_item: bool) -> Iterable[str]:
-    """Return patterns for the number at start..end of a line, with what stands around it, those that say more first."""
-    before, after = line[:start], line[end:]
-    tail = re.match(r"\D{0,12}?(?:[^\W\d]+|[^\w\s]|$)", after)
-    behind = _escape(tail[0]) if tail and tail[0].strip() else ""
-    lead = re.search(r"(?:[^\W\d][^\d]{0,15}|[^\w\s]\s*)$", before)
-    front = _escape(lead[0]) if lead and lead[0].strip() else ""
-    number = r"(-?\d+)"
-    if with_item:
-        head = re.match(rf"(\W*){_escape(item)}(?!\d)", line)
-        if head and head.end() <= start:
-            open_ = _escape(head[1].strip())
-            close = _escape(line[head.end() : head.end() + 1].strip())
-            between = rf"^\W*?{open_}{{item}}(?!\d){close}.*?"
-            for tail_ in (behind, ""):
-                for head_ in ("", front):
-                    yield between + head_ + rf"(?<!\d)(?<!\d-){number}(?!\d)" + tail_
-            yield rf"^\W*?{open_}{{item}}(?!\d){close}.*\D{number}\D*$"
-    else:
-        for head_ in (front, ""):
-            for tail_ in (behind, ""):
-                if head_ or tail_:
-                    yield head_ + (r"(?<![\d-])" if not head_ else "") + number + r"(?!\d)" + tail_
-
-
-def _answers(accepted: list[str], refused: str, menu: set[str]) -> tuple[str, str]:
-    """Return patterns for yes and no: lines that come with the ones, and not with the other."""
-    common = set.intersection(*(_lines(text) for text in accepted)) - menu
-    bad = _lines(refused) - menu
-    yes = _best(common - bad, YES, [refused], accepted)
-    no = _best(bad - set().union(*(_lines(text) for text in accepted)), NO, accepted, [refused]) if refused else ""
-    return yes, no
-
-
-def _lines(text: str) -> set[str]:
-    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text)
-    return {_shape(line) for line in plain.splitlines() if _shape(line)}
-
-
-def _best(shapes: set[str], hint: str, without: list[str], within: list[str]) -> str:
-    """Return a pattern for the most telling of some lines, which is in all of `within` and none of `without`."""
-    for shape in sorted(shapes, key=lambda one: (not re.search(hint, one, re.IGNORECASE), -len(one), one)):
-        text = _escape(shape).replace("#", r"\d+")
-        compiled = words.pattern(text)
-        if all(compiled.search(said) for said in within) and not any(compiled.search(said) for said in without):
-            return text
-    return ""
+def _places(said: str, question: str, role: str) -> tuple[str, ...]:
+    """Return names of seats, as a question or a map has them."""
+    if role in ("{seat1} {seat2}", "{seat1}", "{seat2}"):
+        if re.search(r"[\[(]?\b[A-Z]\s*-\s*[A-Z]\b|lett", question):
+            return tuple(f"{row} 1-5" for row in "ABC")
+        return ("1-5 1-5",)
+    example = re.search(r"\b([A-Z])-?(\d{1,2})\b", question) or re.search(r"\[ *([A-Z])(\d{1,2}) *\]", said)
+    if example:
+        dash = "-" if f"{example[1]}-" in example[0] else ""
+        return tuple(f"{row}{dash}{column}" for row in "ABC" for column in range(1, 6))
+    return ("1-30",)
