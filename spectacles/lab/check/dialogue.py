@@ -450,9 +450,9 @@ def together(case: Case) -> Outcome:
         for asking in (clients[:1], clients) if crowd else (clients[:1],):
             pids = set(server.tree())
             requests = [client.reserve(item, 1) for client in asking]
-            _signal(pids, signal.SIGSTOP)
-            bench.drive(*requests, timeout=bench.patience, until=lambda: _all_wait(bench, requests))  # noqa: B023
-            _signal(pids, signal.SIGCONT)
+            suspend(pids, signal.SIGSTOP)
+            bench.drive(*requests, timeout=bench.patience, until=lambda: all_wait(bench, requests))  # noqa: B023
+            suspend(pids, signal.SIGCONT)
             answers = bench.ask_all(*requests, timeout=2 * case.patience)
             lost = [answer for answer in answers if answer.state != "yes"]
             left = bench.ask(clients[1].consult(item)).left if not lost else None
@@ -493,14 +493,15 @@ def _writes_several(case: Case) -> bool:
         return most > 1
 
 
-def _all_wait(bench: Bench, requests: Sequence[Request]) -> bool:
+def all_wait(bench: Bench, requests: Sequence[Request]) -> bool:
     """Say whether the clients of requests have sent all, and wait for something else than the keyboard."""
     sent = all(request.sent for request in requests)
     doing = [one for request in requests for one in request.client.doing()]
     return sent and bool(doing) and not any(one.reads_terminal for one in doing) and bench.quiet_for > STILL
 
 
-def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+def suspend(pids: Iterable[int], number: signal.Signals) -> None:
+    """Send SIGSTOP or SIGCONT to processes; those that are no more are passed over."""
     for pid in pids:
         with contextlib.suppress(OSError):
             os.kill(pid, number)

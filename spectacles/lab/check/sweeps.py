@@ -13,7 +13,7 @@ import signal
 import stat
 from typing import TYPE_CHECKING
 
-from spectacles.lab.check.dialogue import judge
+from spectacles.lab.check.dialogue import all_wait, judge, suspend
 from spectacles.lab.check.model import NotApplicable, NotReached, Outcome, defect, ok
 from spectacles.lab.check.registry import check
 from spectacles.lab.check.starts import PIPED, RUNNING, processor_use
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 HELD = (*calls.NAMES, "begins")
 MOST = 24  # places of one sweep
+IPC_NOWAIT = 0o4000
 INTERRUPTED = 6  # calls that are interrupted, at most
 QUICK = 8  # with --quick
 SECONDS = 12.0  # of one sweep: then the places that are left are not tried
@@ -41,6 +42,8 @@ FEW = 24  # of them, at least: the answers to these fill the queue of a usual ma
 CROWD = 40  # clients that vanish, one after the other: more than any queue has room for
 WATCHES = 3  # worlds in which one reservation is watched, if it is not answered at once
 LOCKS = r"sem_open|semget|SEM_UNDO|pthread_mutexattr|flock|fcntl"  # where a lock is made
+SUSPENDED = "suspendu"  # the script of clients that are killed while the server is suspended
+GONE = 3  # of them, one after the other
 COMES = "vient!"  # before the script of a place where the server begins to serve a client that has come
 ON_FILES = ("write", "fsync", "open", "rename", "ftruncate")
 _ELSEWHERE = (
@@ -87,12 +90,23 @@ def _chosen(case: Case, found: list[Site]) -> list[Site]:
     if case.script:
         return [Site.of_script(case.script)]
     most = QUICK if case.quick else MOST
-    order = sorted(range(len(found)), key=lambda at: (_dull(found[at]), at))[:most]
+    order = sorted(range(len(found)), key=lambda at: (_dull(found[at]), _ahead(found, at), at))[:most]
     return [found[at] for at in order]
 
 
+def _ahead(found: list[Site], at: int) -> int:
+    """Return how many calls there are from a place to where something is written down: what is wrong is wrong there."""
+    return next((ahead for ahead, site in enumerate(found[at:]) if _writes_down(site)), len(found))
+
+
+def _writes_down(site: Site) -> bool:
+    return site.call == "write" and not site.shown.startswith(_ELSEWHERE)
+
+
 def _dull(site: Site) -> int:
-    """Return how little is to be expected of a place."""
+    """Return how little is to be expected of a place: most just before something is written down."""
+    if _writes_down(site):
+        return -1
     if (
         site.call in ("begins", *SENDING, *ON_FILES, "wants", "releases", "semop", "flock", "fcntl")
         and site.shown != "terminal"
@@ -119,7 +133,6 @@ def delay(case: Case) -> Iterator[Outcome]:
     found, _ = _watch(case) if not case.script else ([], [])
     todo = _chosen(case, found)
     bad = tried = 0
-    budget = case.within(SECONDS / 3 if case.quick else SECONDS)
     failures = _Failures()
     arrivals: list[Site] = []
     with _Failures():
@@ -129,7 +142,7 @@ def delay(case: Case) -> Iterator[Outcome]:
         if outcome is not None:
             yield outcome
             bad += 1
-            break
+    budget = case.within(SECONDS / 3 if case.quick else SECONDS)
     while todo and budget:
         policy = At(None, Hold())
         with failures, case.bench(policy, gate_options={"calls_held": HELD}) as bench:  # until its seats are sold
@@ -188,7 +201,7 @@ def _watch_arrival(case: Case) -> list[Site]:
         since = len(bench.gate.events())
         case.seats(bench, bench.client("B"), item)
         found = sites(bench.gate.events(since), bench.lasting, ("server",))
-    return [one for one in found if one.call in ("begins", "birth", "thread")][:3]
+    return [one for one in found if one.call == "begins"][:1]
 
 
 def _arrive(case: Case, site: Site) -> Outcome | None:
@@ -529,13 +542,13 @@ def _kill(
     c = bench.client("C")
     second = bench.ask(c.reserve(item, 1)) if answer.known else answer
     if not second.known and not bench.ended(bench.serving):
-        return wrong(
-            30,
-            "Tué pendant qu'il tient le verrou, puis relancé, le serveur attend un verrou perdu.",
-            "il sert",
-            f"{second} ; serveur : {describe(bench.server_tasks())}",
-            LOCKS,
-        )
+        if second.state not in ("stuck", "late"):
+            return None, True, 0  # what a client makes of an answer is another matter
+        seen = f"{second} ; serveur : {describe(bench.server_tasks())}"
+        if any(_waits_for_lock(one) for one in bench.server_tasks()):
+            sentence = "Tué pendant qu'il tient le verrou, puis relancé, le serveur attend un verrou perdu."
+            return wrong(30, sentence, "il sert", seen, LOCKS)
+        return wrong(33, "Tué pendant qu'il sert, puis relancé, le serveur ne sert plus.", "il sert", seen, LOCKS)
     c.kill()
     if stores and answer.left is not None and answer.left not in wanted:
         sentence = "Une réservation acquittée est perdue si le serveur est tué."
@@ -700,6 +713,17 @@ def _fail(case: Case, site: Site) -> tuple[Outcome | None, bool]:
         )
 
 
+def _waiting_semops(found: list[Site], events: list[Event]) -> list[Site]:
+    """Return the calls of semop that may wait: those that take, and do not say IPC_NOWAIT."""
+    made = [event for event in events if event.kind is Kind.CALL and event.call == "semop"]
+    places = [site for site in found if site.call == "semop"]
+    return [
+        site
+        for site, event in zip(places, (one for one in made if one.task.startswith("server")), strict=False)
+        if any(op <= 0 and not flags & IPC_NOWAIT for _, op, flags in event.arguments.get("ops", ()))
+    ]
+
+
 @check(
     "interrupted-lock",
     finds=(31,),
@@ -711,8 +735,7 @@ def _fail(case: Case, site: Site) -> tuple[Outcome | None, bool]:
 )
 def interrupted_lock(case: Case) -> Outcome:
     """Ctrl-Z and fg end a semop that waits with EINTR, without any handler: it is to be taken again."""
-    found, _ = _watch(case) if not case.script else ([Site.of_script(case.script)], [])
-    places = list({(one.task, one.object, one.nth): one for one in found if one.call == "semop"}.values())
+    places = [Site.of_script(case.script)] if case.script else _waiting_semops(*_watch(case))
     if not places:
         raise NotApplicable("le serveur ne prend pas de sémaphore System V pour une réservation")
     item = case.item().typed
@@ -758,6 +781,13 @@ def vanished_client(case: Case) -> Iterator[Outcome]:
     """A client may die or stop at any moment; the next one is served, and nothing is replayed."""
     if not case.profile.expects("vanished_clients"):
         raise NotApplicable("le profil ne le demande pas")
+    outcome = None
+    if not case.script or case.script == SUSPENDED:
+        outcome = _vanish_suspended(case)
+        if outcome is not None:
+            yield outcome
+        if case.script or (outcome is not None and outcome.defect == 24):
+            return
     found = _watch_client(case) if not case.script else []
     todo = [(site, number) for site in _chosen(case, found) for number in (signal.SIGKILL, signal.SIGSTOP)]
     if case.script:
@@ -770,7 +800,7 @@ def vanished_client(case: Case) -> Iterator[Outcome]:
     ]
     budget = case.within(SECONDS / 3 if case.quick else SECONDS)
     failures = _Failures()
-    kinds: set[int] = set()
+    kinds: set[int] = set() if outcome is None else {outcome.defect}
     while todo and budget:
         policy = At(None, Hold())
         with failures, case.bench(policy) as bench:
@@ -855,6 +885,10 @@ def _vanish(
         what = f"le serveur finit ({ending(server)})"
         kind = 19 if server.code in PIPED else 24
     elif not last.known:
+        d = bench.client(f"D{len(bench.clients)}")
+        again = bench.ask(d.consult(item), timeout=2 * case.patience)
+        if again.known or "other" in (last.state, again.state):  # slow, or said in words that no pattern knows
+            return None, True, 0
         what = f"{last} ; serveur : {describe(bench.server_tasks())}"
     elif first.left not in (before, before - 1):
         what = f"il restait {before} place(s), il en reste {first.left}"
@@ -884,6 +918,43 @@ def _vanish(
         True,
         0,
     )
+
+
+def _vanish_suspended(case: Case) -> Outcome | None:
+    """Kill clients that wait for their answer, without a gate: the server is suspended while they ask."""
+    item = case.item().typed
+    with case.bench() as bench:
+        server = bench.serve()
+        case.seats(bench, bench.client("B"), item)
+        pids = set(server.tree())
+        for number in range(1 if _alone(case) and case.profile.clients == 1 else GONE):
+            victim = bench.client(f"V{number}")
+            if case.profile.style == "menu" and not bench.ask(victim.consult(item)).known:
+                return None
+            request = victim.consult(item)
+            suspend(pids, signal.SIGSTOP)
+            bench.drive(request, timeout=bench.patience, until=lambda: all_wait(bench, [request]))  # noqa: B023
+            victim.kill()
+            program = victim.program
+            bench.until(lambda: program is None or program.code is not None)  # noqa: B023
+            suspend(pids, signal.SIGCONT)
+            bench.settle(case.patience / 4)
+        answers = [bench.ask(bench.client(name).consult(item), timeout=2 * case.patience) for name in ("C", "D")]
+        if any(answer.known or answer.state == "other" for answer in answers):
+            return None
+        what = f"{answers[-1]} ; serveur : {describe(bench.server_tasks())}"
+        if bench.ended(server):
+            what = f"le serveur finit ({ending(server)})"
+        return defect(
+            19 if server.code in PIPED else 24,
+            "Des clients tués pendant qu'ils attendent leur réponse empêchent le serveur de servir les autres.",
+            done="suspendre le serveur ; des clients demandent, et sont tués ; le reprendre ; un autre demande",
+            expected="l'autre est servi comme si de rien n'était",
+            seen=what,
+            timeline=bench.log,
+            source=case.source(r"SIGPIPE|open\s*\(|write\s*\(|send\s*\(|msgsnd\s*\("),
+            script=SUSPENDED,
+        )
 
 
 def _spins_anyway(case: Case) -> bool:
@@ -936,6 +1007,8 @@ def crowd(case: Case) -> Outcome:
         )
         if answer.left == before:
             return ok(str(answer), done=done)
+        if answer.state == "other":
+            raise NotReached(str(answer))
         if bench.ended(server):
             kind = 19 if server.code in PIPED else 24
             what = f"le serveur finit ({ending(server)})"

@@ -476,6 +476,9 @@ class Bench:
         typed: dict[int, int] = {}
         seen: dict[int, int] = {}
         now: dict[int, int] = {}
+        unasked = (
+            0.0  # since when it has waited for requests, and not for the lines that it asked for at its first start
+        )
         while True:
             if program.code is not None or program.failed:
                 with contextlib.suppress(WorldError):
@@ -487,6 +490,12 @@ class Bench:
                 typed[reader.tid] = reader.switches
                 program.type(todo.pop(0))
             last, now = now, {one.tid: one.switches for one in doing}
+            if todo and reader is None and any(one.serves for one in doing) and now == last:
+                unasked = unasked or time.monotonic()
+                if time.monotonic() - unasked > self.patience / 4:
+                    todo.clear()
+            else:
+                unasked = 0.0
             if (
                 doing
                 and not todo
