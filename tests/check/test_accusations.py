@@ -134,3 +134,35 @@ def test_who_has_one_thing_to_sell_is_not_asked_for_another(tmp_path: Path) -> N
     """An account, a hall: its number is not typed, so that « 99999999 » is like any other. (Seen to fail: 23.)"""
     found = judged(tmp_path / "tp", HOTEL, GUEST, "hostile-numbers", **DIALOGUE, items=(Item("rooms", 40),))
     assert found == {"hostile-numbers": State.OK}
+
+
+@pytest.mark.parametrize(("left", "state"), [("left = 40", State.NOT_APPLICABLE), ("mine = 40", State.DEFECT)])
+def test_who_begins_anew_with_each_client_is_not_judged_by_what_the_next_one_sees(
+    tmp_path: Path, left: str, state: State
+) -> None:
+    """A login that fills the account again disturbs no first server; own seats are sold twice. (Seen to fail: 38.)"""
+    server = f"""
+        import socket, threading
+        def serve(connection):
+            global left
+            {left}
+            for line in connection.makefile("r"):
+                wanted = int(line)
+                if 0 < wanted <= {left.split()[0]}:
+                    {left.split()[0]} -= wanted
+                connection.sendall(b"%d rooms\\n" % {left.split()[0]})
+        listener = socket.create_server(("127.0.0.1", 7002))
+        while True:
+            threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+    """
+    client = """
+        import socket
+        connection = socket.create_connection(("127.0.0.1", 7002))
+        while True:
+            connection.sendall(input("how many? ").encode() + b"\\n")
+            print(connection.recv(100).decode())
+    """
+    found = judged(
+        tmp_path / "tp", server, client, "shared-seats", "second-server", **DIALOGUE, items=(Item("rooms", 40),)
+    )
+    assert found == {"shared-seats": state, "second-server": State.OK}

@@ -37,6 +37,49 @@ LONG_PID = 1_234_567  # what 64-bit machines give, and a buffer of five digits d
 
 
 @check(
+    "shared-seats",
+    finds=(29,),
+    layer="B",
+    does="réserve une place, puis fait consulter un autre client : il en voit une de moins",
+    needs=("client",),
+    rank=5,
+)
+def shared_seats(case: Case) -> Outcome:
+    """What one client has reserved, the next one sees; seats that each has for himself are sold again and again."""
+    seen, own = shares(case)
+    if not seen:
+        return ok("une place de moins")
+    if not own:
+        raise NotApplicable(seen)
+    return defect(
+        29,
+        "Chaque client a ses propres places : ce que l'un réserve, l'autre peut le réserver encore.",
+        done="un client consulte et réserve 1 place ; un autre consulte",
+        expected="une place de moins",
+        seen=seen,
+        source=case.source(r"fork\s*\(|places"),
+    )
+
+
+def shares(case: Case) -> tuple[str, bool]:
+    """Say how it is not true that a second client sees what the first has reserved, "" if it is, or cannot be seen.
+
+    And whether the first one does see it still: then each has seats of his own.
+    """
+    with case.bench() as bench:
+        bench.serve()
+        item = case.item().typed
+        a, b = bench.client("A"), bench.client("B")
+        before, taken = bench.ask(a.consult(item)), bench.ask(a.reserve(item, 1))
+        told = bench.ask(b.consult(item))
+        if before.left is None or taken.state != "yes" or told.left != before.left:
+            return "", False
+        again = bench.ask(a.consult(item)).left
+        seen = f"il en restait {before.left}, A en a réservé une, B en voit encore {told.left}, et A {again}"
+        return seen, again == before.left - 1
+
+
+@check(
     "refusal",
     finds=(18,),
     layer="B",

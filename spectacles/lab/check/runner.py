@@ -18,6 +18,7 @@ from spectacles import __version__
 from spectacles.common.errors import SpectaclesError
 from spectacles.lab.check import control as controls
 from spectacles.lab.check.case import Case
+from spectacles.lab.check.dialogue import shares
 from spectacles.lab.check.model import Finding, Outcome, Report, State, Unfinished
 from spectacles.lab.check.registry import Check, checks
 from spectacles.lab.dossier import building, learning
@@ -98,6 +99,7 @@ class Judge:
                 built, question=self.question, known=self.known, patience=max(3.0, self.control.patience)
             )
             self.control = dataclasses.replace(self.control, pace=self.profile.pace)
+            self._alien = self._strange(built)
             yield built
 
     def _judge(self, built: Built, report: Report) -> Report:
@@ -160,6 +162,9 @@ class Judge:
             return [finding(Outcome(State.NOT_APPLICABLE, because=why))]
         if self.control.busy:
             return [finding(Outcome(State.INCONCLUSIVE, because="la machine est trop occupée pour juger"))]
+        if self._alien and {"client", "two clients"} & set(one.needs) and one.name != "shared-seats":
+            because = f"les clients ne voient pas les mêmes places ({self._alien})"
+            return [finding(Outcome(State.NOT_REACHED, because=because))]
         outcomes, trace = self._once(one, built, "", found)
         if any(outcome.state is State.NOT_REACHED for outcome in outcomes):  # a busy moment? then once more
             outcomes, trace = self._once(one, built, "", found, 3.0)
@@ -198,6 +203,8 @@ class Judge:
         case = self.case(built, script, found)
         case.control = dataclasses.replace(case.control, times=times)
         case.allowed = self._allowed
+        if self._alien and one.name != "shared-seats":  # layer A, without a dialogue that says nothing
+            case.profile = dataclasses.replace(case.profile, left="")
         try:
             said = one.run(case)
             outcomes = [said] if isinstance(said, Outcome) else list(said)
@@ -250,9 +257,17 @@ class Judge:
             return "un seul client à la fois est demandé"
         return ""
 
+    def _strange(self, built: Built) -> str:
+        """Return how one client does not see what another has reserved, "" if he does, or if that cannot be seen."""
+        if self.profile.talks and not self.control.busy:
+            with contextlib.suppress(SpectaclesError, Unfinished):
+                return shares(self.case(built))[0]
+        return ""
+
     _begun: float = field(init=False, default=0.0)
     _allowed: float = field(init=False, default=math.inf)  # seconds for the next sweep
     short: list[str] = field(init=False, default_factory=list)  # checks that had no time for all there is
+    _alien: str = field(init=False, default="")
     control: Control = field(init=False, default_factory=lambda: controls.Control(0.0, 0.0))
 
 

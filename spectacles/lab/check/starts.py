@@ -353,7 +353,8 @@ def _serves_still(case: Case, bench: Bench, server: Program) -> str:
     asked = ""
     if server.code is None and case.profile.talks:
         answer = bench.ask(bench.client("Z").consult(case.item().typed))
-        asked = "" if answer.known else f"{answer} ; serveur : {describe(bench.server_tasks())}"
+        served = answer.known or answer.state == "other"  # what cannot be read is an answer all the same
+        asked = "" if served else f"{answer} ; serveur : {describe(bench.server_tasks())}"
     if bench.ended(server):
         return f"le serveur a fini ({ending(server)}) : {last_line(server.output())}"
     if case.profile.talks:
