@@ -166,3 +166,11 @@ def test_who_begins_anew_with_each_client_is_not_judged_by_what_the_next_one_see
         tmp_path / "tp", server, client, "shared-seats", "second-server", **DIALOGUE, items=(Item("rooms", 40),)
     )
     assert found == {"shared-seats": state, "second-server": State.OK}
+
+
+def test_who_serves_one_client_and_goes_home_was_not_interrupted(tmp_path: Path) -> None:
+    """With status 0, as it was written to do: the exercise of a first lesson. (Seen to fail: 31.)"""
+    server = HOTEL.replace("while True:", "for once in range(1):")
+    client = GUEST.replace("print(", "__import__('time').sleep(0.5)\n            print(")
+    found = judged(tmp_path / "tp", server, client, "eintr", **DIALOGUE, items=(Item("rooms", 40),))
+    assert found == {"eintr": State.NOT_REACHED}

@@ -282,6 +282,8 @@ def interrupted(case: Case) -> Outcome:
         what = _serves_still(case, bench, server)
         if not what:
             return _interrupt_each(case)
+        if bench.ended(server) and server.code == 0:
+            raise NotReached("il finit de lui-même, avec le code 0, une fois qu'il a servi")
         if what:
             return defect(
                 31,
