@@ -7,6 +7,7 @@ a second client may come in between, where a kill -9 may fall, where the disk ma
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import signal
@@ -18,7 +19,7 @@ from spectacles.lab.check.model import NotApplicable, NotReached, Outcome, defec
 from spectacles.lab.check.registry import check
 from spectacles.lab.check.starts import PIPED, RUNNING, processor_use
 from spectacles.lab.dossier.driving import NotReadyError, describe, ending
-from spectacles.lab.dossier.sites import BORN, RECEIVING, SENDING, At, BeforeAnswer, Site, sites
+from spectacles.lab.dossier.sites import ANY, BORN, RECEIVING, SENDING, At, BeforeAnswer, Site, sites
 from spectacles.lab.gate import calls
 from spectacles.lab.gate.events import Kind
 from spectacles.lab.gate.policy import Fail, Hold, Kill
@@ -585,7 +586,8 @@ def kill_child(case: Case) -> Iterator[Outcome]:
                 raise NotApplicable("le serveur n'a qu'un processus")
     bad = tried = 0
     budget = case.within(SECONDS / 3 if case.quick else SECONDS)
-    for site in _chosen(case, [one for one in found if one.task not in ("server", BORN)]):
+    workers = [dataclasses.replace(one, task=ANY) for one in found if one.task not in ("server", BORN)]
+    for site in _chosen(case, list(dict.fromkeys(workers))):
         if not budget:
             break
         item = case.item().typed

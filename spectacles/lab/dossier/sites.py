@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from spectacles.lab.gate.policy import Gate as PolicyGate
 
 BORN = "+"  # in the place of the name of a task that was born after the server became ready
+ANY = "*"  # in that of one that there was then, but not the first: of several workers each may take a request
 _RUN = re.compile(r"^(server|V)-?\d+(?=\.|$)")  # programs that play the same part one after the other
 _VARIES = re.compile(r"#\d+|\d{3,}|\+0x[0-9a-f]+|0x[0-9a-f]+")
 SENDING = ("msgsnd", "mq_send", "write", "send")
@@ -42,7 +43,7 @@ class Site:
 
     def __str__(self) -> str:
         """Say it in French: « avant write(spectacles.dat) de server.2 »."""
-        who = "du thread ou processus qui sert" if self.task == BORN else f"de {self.task}"
+        who = "du thread ou processus qui sert" if self.task in (BORN, ANY) else f"de {self.task}"
         which = f", {self.nth}e fois" if self.nth > 1 else ""
         return f"avant {self.call}({self.shown}) {who}{which}"
 
@@ -130,7 +131,10 @@ class At:
             return Go()
         if not event.task.startswith(self._of):
             return Go()
-        if (part(event.task) if event.task in self._old or site.task != BORN else BORN) != site.task:
+        if site.task == ANY:
+            if event.task not in self._old or part(event.task) == "server":
+                return Go()
+        elif (part(event.task) if event.task in self._old or site.task != BORN else BORN) != site.task:
             return Go()
         self._count += 1
         if self._count != site.nth:
