@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectacles.common.errors import SpectaclesError
 from spectacles.lab.check.model import NotApplicable, NotReached
+from spectacles.lab.check.sites import plain
 from spectacles.lab.dossier.driving import Bench
+from spectacles.lab.gate.events import Kind
 from spectacles.lab.record import sources
 
 if TYPE_CHECKING:
@@ -123,13 +126,32 @@ class Case:
         """Return where in its source a program made the call of an event, "" where it has no debug information."""
         if event is None:
             return ""
-        found = next(iter(sources.places([event], [self.folder]).values()), "")
+        found = self._line(event)
         name, _, number = found.rpartition(":")
         for path in (self.folder / name, *self.folder.rglob(os.path.basename(name))) if name else ():
             with contextlib.suppress(OSError, ValueError, IndexError):
                 line = path.read_text(encoding="utf-8", errors="replace").splitlines()[int(number) - 1]
                 return f"{os.path.basename(name)}:{number} : {line.strip()[:160]}"
         return found
+
+    def _line(self, event: Event) -> str:
+        """Return "serveur.c:42" of a call, "" where that is not known.
+
+        Where a call was made is told by its return. One that never did, or only after it was looked at, is at the line
+        of those like it, if they are all at one.
+        """
+        own, alike = [event], []
+        for bench in self.made:
+            with contextlib.suppress(SpectaclesError):
+                for other in bench.gate.events() if bench.gate is not None else ():
+                    if other.kind is Kind.RESULT and other.call == event.call and "at" in other.arguments:
+                        if (other.of, other.tid) == (event.seq, event.tid):
+                            own.append(other)
+                        elif plain(other.object) == plain(event.object):
+                            alike.append(other)
+        known = sources.places([*own, *alike], [self.folder])
+        lines = [{known[str(at)] for one in some if (at := one.arguments.get("at")) in known} for some in (own, alike)]
+        return next((line for some in lines if len(some) == 1 for line in some), "")
 
     def source(self, pattern: str, *, client: bool = False) -> str:
         """Return the first line of the program's own source in which a regular expression is found, "" without one.
