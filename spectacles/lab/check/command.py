@@ -101,8 +101,13 @@ def check(argv: list[str] | None = None) -> int:
         if judge.progress is not None:
             print("\r\x1b[K", end="", file=sys.stderr)
         found = replay.with_commands(found, typed(options))
-        save(found, judge, Path(options.out))
-    print(json.dumps(found.to_json(), ensure_ascii=False, indent=1) if options.json else report.text(found))
+        folder = save(found, judge, Path(options.out))
+    if options.json:
+        print(json.dumps(found.to_json(), ensure_ascii=False, indent=1))
+    else:
+        whole = folder.parent / "latest" / ("index.html" if (folder / "index.html").exists() else "rapport.txt")
+        said = "" if found.failed else f"{exports.summary(found)}. "
+        print(f"{report.text(found)}\n\n{said}En page, avec tout le reste à côté : {whole}")
     return found.code
 
 

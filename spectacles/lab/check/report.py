@@ -54,7 +54,8 @@ def _lines(report: Report) -> Iterator[str]:
     for finding in report.defects:
         yield ""
         yield from _defect(finding, profile.get("points", {}))
-    yield ""
+    if report.findings:
+        yield ""
     if not report.defects:
         yield "Aucun défaut trouvé."
     for state, words in _STATES.items():
@@ -71,7 +72,8 @@ def _lines(report: Report) -> Iterator[str]:
         for because, alikes in alike(some).items():
             yield from _wrap(f"{', '.join(alikes)} : {because}", "  ")
     start, answer = (report.control.get(name, 0.0) for name in ("start", "answer"))
-    yield ""
+    if any(finding.state is not State.DEFECT for finding in report.findings):
+        yield ""
     yield from _wrap(
         f"{number(report.seconds, 1)} s. Témoin : la référence en C démarre en {number(start * 1000)} ms et répond en "
         f"{number(answer * 1000)} ms."
@@ -111,10 +113,10 @@ def _defect(finding: Finding, points: Mapping[str, float]) -> Iterator[str]:
         "  montré   ",
         " " * 11,
     )
-    if card:
-        yield from _wrap(f"{card.what} {card.why} {card.mended}", "  → ", "    ")
-        if card.files:
-            yield from _wrap(", ".join(card.files), "  chez nous ", " " * 12)
+    for said, what in (("quoi", card.what), ("enjeu", card.why), ("remède", card.mended)) if card else ():
+        yield from _wrap(what, f"  {said:<8} ", " " * 11)
+    if card and card.files:
+        yield from _wrap(f"{', '.join(card.files)}, où nos serveurs le font", "  exemple  ", " " * 11)
     if finding.replay:
         yield f"  revoir   {finding.replay}"
 
