@@ -97,6 +97,8 @@ def test_a_defect_is_found_told_and_played_again(tmp_path: Path) -> None:
         ([".", "--only", "tout"], "« tout »"),
         ([".", "--question", "6"], "6"),
         ([".", "--profile", "absent.toml"], "absent.toml"),
+        ([".", "--jobs", "2"], "--class"),
+        ([".", "--replay", "B-delay"], "jugez d'abord ce dossier"),
     ],
 )
 def test_usage(tmp_path: Path, arguments: list[str], words: str | None) -> None:

@@ -88,6 +88,8 @@ def check(argv: list[str] | None = None) -> int:
         return EXIT_USAGE
     if not os.path.isdir(options.folder):
         the_parser.error(f"{options.folder} n'est pas un dossier")
+    if options.jobs:
+        the_parser.error("--jobs va avec --class")
     judge = Judge(Path(options.folder), known, options.question, options.quick, only)
     with terminal.Interrupts():
         if options.parent:
@@ -96,6 +98,7 @@ def check(argv: list[str] | None = None) -> int:
             return _learn(judge, options.learn)
         if options.replay:
             return replay.run(judge, Path(options.out), options.replay)
+        os.makedirs(options.out, exist_ok=True)  # before a minute of judging, not after
         judge.progress = _progress if sys.stderr.isatty() and not options.json else None
         found = judge.run()
         if judge.progress is not None:

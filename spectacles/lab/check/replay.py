@@ -85,7 +85,7 @@ def _find(out: Path, name: str) -> tuple[Path, Finding]:
     try:
         report = Report.from_json(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise UsageError(f"{path} : {reason(error)} ; jugez d'abord ce dossier") from None
+        raise UsageError(f"{reason(error)} ; jugez d'abord ce dossier, sans --replay") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} : {error}") from None
     found = next((one for one in report.findings if one.id == name and one.state is State.DEFECT), None)
