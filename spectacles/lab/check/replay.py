@@ -62,7 +62,7 @@ def run(judge: Judge, out: Path, name: str) -> int:
         base = folder / finding.id
         store.save(record, f"{base}.jsonl")
         write_whole(f"{base}.html", page.render(drawn))
-        print(f"{base}.html : pas à pas ; spectacles trace --open {base}.jsonl : autrement")
+        print(f"{base}.html : pas à pas\n{base}.jsonl : à redessiner par spectacles trace --open")
     return 1 if again else 0
 
 
@@ -92,7 +92,7 @@ def _find(out: Path, name: str) -> tuple[Path, Finding]:
     if found is None:
         known = ", ".join(one.id for one in report.defects) or "il n'y en a aucun"
         raise UsageError(f"pas de défaut « {name} » dans le dernier rapport ({known})")
-    return folder.resolve(), found
+    return folder, found
 
 
 class _Recording:
