@@ -121,6 +121,16 @@ def test_what_does_not_compile(tmp_path: Path) -> None:
     assert "serveur.c:1" in done.stdout
 
 
+def test_what_does_not_link(tmp_path: Path) -> None:
+    """What is missing, not that the linker failed. (Seen to fail: with collect2's own line taken for an error.)"""
+    (tmp_path / "tp").mkdir()
+    (tmp_path / "tp" / "serveur.c").write_text("int ask(void);\nint main(void) { return ask(); }\n")
+    (tmp_path / "tp" / "Makefile").write_text("serveur: serveur.c\n\tcc -o $@ $<\n")
+    done = helpers.run([*CHECK, "tp"], cwd=tmp_path)
+    assert done.returncode == 3
+    assert "make\N{NO-BREAK SPACE}: serveur.c:2: undefined reference to `ask'" in done.stdout
+
+
 # The runner, with checks of its own
 
 

@@ -261,6 +261,7 @@ def _run(world: World, command: Sequence[str], path: str, log: list[str], cwd: s
     code, output = _try(world, command, path, cwd)
     log += [f"$ {' '.join(command)}", output]
     if code != 0:
+        output = output.replace(f"{world.inside}/", "")  # a place of ours, which says nothing to anybody
         raise BuildError(f"{' '.join(command)} : {_first_error(output) or f'code de sortie {code}'}")
 
 
@@ -302,7 +303,7 @@ def _gcc() -> int:
 
 def _first_error(output: str) -> str:
     lines = [re.sub(r"\x1b\[[\d;]*[mK]", "", line).strip() for line in output.splitlines()]
-    for words in (r"\berror:", r"undefined reference", r"No rule|Error \d", r"not found|No such file"):
+    for words in (r"(?<!collect2: )\berror:", r"undefined reference", r"No rule|Error \d", r"not found|No such file"):
         for line in lines:
             if re.search(words, line):
                 return line
