@@ -119,7 +119,7 @@ class Judge:
             self._allowed = self._share(len(chosen) - number)
             findings += self.examine(one, built, frozenset(finding.defect for finding in findings))
         if not profile.channel.kind and not profile.talks and any(one.defect == 35 for one in findings):
-            why = "aucun programme ne sert : il calcule sans fin, et ne crée ni file, ni tube, ni connexion"
+            why = "aucun programme ne sert : il calcule ou affiche sans fin, et ne crée ni file, ni tube, ni connexion"
             return dataclasses.replace(report, failed=why)
         if self.short:
             names = ",".join(self.short)

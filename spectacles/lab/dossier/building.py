@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from elftools.common.exceptions import DWARFError, ELFError
 from elftools.elf.elffile import ELFFile
 
-from spectacles.common.errors import SpectaclesError
+from spectacles.common.errors import SpectaclesError, reason
 from spectacles.lab.programs.world import Limits, World, WorldError
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _copy(source: Path, into: Path) -> None:
                 elif stat.S_ISLNK(status.st_mode):
                     os.symlink(os.readlink(Path(top, name)), place / name)
     except OSError as error:
-        raise BuildError(f"{error.filename or source} : {error.strerror}") from None
+        raise BuildError(reason(error) if error.filename else f"{source} : {reason(error)}") from None
 
 
 def _aside(folder: Path) -> dict[Path, tuple[bytes, int]]:
