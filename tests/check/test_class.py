@@ -170,6 +170,20 @@ def test_marks() -> None:
     assert [test.get("status") for test in whole["tests"]] == ["failed", "passed", None]
 
 
+def test_gradescope_has_only_its_fields() -> None:
+    """Those that its specification names, with their types. (Seen to fail: with a field more in each.)"""
+    whole = json.loads(exports.gradescope(REPORT))
+    known = "score execution_time output output_format test_output_format test_name_format visibility stdout_visibility"
+    assert set(whole) <= {*known.split(), "extra_data", "tests", "leaderboard"}
+    assert isinstance(whole["execution_time"], int)
+    fields = "score max_score status name name_format number output output_format tags visibility extra_data"
+    for test in whole["tests"]:
+        assert set(test) <= set(fields.split())
+        assert test.get("status") in (None, "passed", "failed")
+        assert isinstance(test["name"], str)
+        assert isinstance(test["output"], str)
+
+
 def test_classroom_50_has_its_fields() -> None:
     """As its own runner validates them: names, whole numbers, texts that are not empty, UTC to the second."""
     whole = json.loads(exports.classroom(REPORT, {"CLASSROOM": "c", "SUBMISSION_TAG": "submit/1"}))
