@@ -8,6 +8,7 @@
     profile      Profile, and TOML: load, dump
     starting     which program is the server, and how it is started
     hints        what texts hint at: menus, questions, maps, usage messages; pure functions
+    ours         the profile of one of the five questions
     learning     learn: what can be discovered is discovered
     driving      Bench, Client, Request, Answer: a world with the program in it; one thread drives everything
     tasks        what the tasks of a program do at this moment
@@ -20,4 +21,4 @@ client waits for one, and so can be called from any loop; Answer.operation() is 
 Leans on programs, kernel, gate and judge.
 """
 
-__all__ = ["building", "driving", "hints", "learning", "profile", "sites", "starting", "tasks"]
+__all__ = ["building", "driving", "hints", "learning", "ours", "profile", "sites", "starting", "tasks"]

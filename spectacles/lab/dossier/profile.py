@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spectacles.common.errors import UsageError
+from spectacles.common.errors import UsageError, reason
 
 MOST_PLACES = 2000  # names of places that are written out
 STOPS = ("ctrl-c", "term", "line")
@@ -228,7 +228,7 @@ def load(path: str | Path) -> Profile:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise ProfileError(f"profil {path} : {error.strerror or error}") from None
+        raise ProfileError(f"profil {reason(error)}") from None
     except UnicodeDecodeError:
         raise ProfileError(f"profil {path} : ce n'est pas du texte en UTF-8") from None
     return parse(text, str(path))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BORN = "+"  # in the place of the name of a task that was born after the server became ready
 ANY = "*"  # in that of one that there was then, but not the first: of several workers each may take a request
 _RUN = re.compile(r"^(server|V)-?\d+(?=\.|$)")  # programs that play the same part one after the other
-_VARIES = re.compile(r"#\d+|\d{3,}|\+0x[0-9a-f]+|0x[0-9a-f]+")
+_VARIES = re.compile(r"#\d+|\b[0-9a-f]{8}\b|\d{3,}|\+0x[0-9a-f]+|0x[0-9a-f]+")  # eight: a key in a name
 SENDING = ("msgsnd", "mq_send", "write", "send")
 RECEIVING = ("msgrcv", "mq_receive", "read", "recv")
 _SKIPPED = ("poll", "sleep", "exec", "wait")

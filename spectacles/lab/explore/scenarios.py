@@ -81,7 +81,7 @@ def of_question(
     actors = [Actor("server", tuple(question.server()), stays=True, env=env)]
     operations = {}
     for letter, words in zip(NAMES, requests, strict=False):
-        actors.append(Actor(letter, tuple(question.client(*words)), env=env, code=None))
+        actors.append(Actor(letter, tuple(question.client(*words, json=True)), env=env, code=None))
         operations[letter] = words
     initial = dict.fromkeys(range(MAX_SPECTACLE), there)
     service = Service(operations, initial, questions.ACCEPTED, questions.REFUSED, questions.LEFT)

@@ -6,10 +6,12 @@
     view.py      both runs side by side, in a terminal and as a page; step by step
     predict.py   what people expect, asked before and compared after
     by_hand.py   the programs of a hazard in a directory, for people to try in other terminals
-    crash.py     the crash map: a server killed at each call of one reservation
+    crash.py     the crash map: a server, ours or anybody's, killed at each call of one reservation
+    disk.py      what a power cut could leave of its files there
+    crash_table.py   the map as it is printed
     command.py   the command line
 
-From outside: main(). Leans on programs, display, gate, record.
+From outside: main(). Leans on programs, display, gate, record, dossier.
 """
 
 from __future__ import annotations

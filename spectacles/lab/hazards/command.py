@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING
 from spectacles.common import cli, invocation
 from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, SpectaclesError, UsageError
 from spectacles.lab.display import files, terminal
-from spectacles.lab.display.terminal import harmless
-from spectacles.lab.hazards import by_hand, crash, hazard, play, predict, view
+from spectacles.lab.hazards import by_hand, crash_table, hazard, play, predict, view
 from spectacles.lab.hazards.hazard import BROKEN, SOUND, Hazard
+from spectacles.lab.programs import process
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Sequence
 
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
 CRASH = "crash"
 
@@ -34,10 +31,18 @@ def _parser() -> cli.Parser:
         "           spectacles break --all            tous : chacun doit casser le cassé, et pas le sain\n"
         "           spectacles break crash 2          le serveur tué à chaque appel d'une réservation\n"
         "           spectacles break answers --play /tmp/jeu --slow 5    à la main, dans d'autres terminaux\n"
-        "code de sortie : 0 comme attendu, 1 un péril n'a pas montré ce qu'il devait, 2 usage, 130 Ctrl-C.",
+        "           spectacles break crash --profile p.toml ./dossier    celui de n'importe qui\n"
+        "code de sortie : 0 comme attendu, 1 un péril n'a pas montré ce qu'il devait, ou une mort rompt une promesse,\n"
+        "2 usage ou profil, 3 (crash) ni construit ni démarré, 130 Ctrl-C.",
     )
     parser.add_argument("name", nargs="?", metavar="PÉRIL", help="son nom, dans la liste")
-    parser.add_argument("question", nargs="?", type=terminal.question, metavar="Q", help="avec « crash » : 1 à 5")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        metavar="Q | DOSSIER",
+        help="avec « crash » : question 1 à 5 ; ou, avec --profile, un dossier",
+    )
+    parser.add_argument("--profile", metavar="F.toml", help="avec « crash » : profil de « spectacles check »")
     parser.add_argument("--all", action="store_true", help="les joue tous, et dit ce qui en est venu")
     parser.add_argument("--step", action="store_true", help="pas à pas : dit ce qui va se passer, attend l'espace")
     parser.add_argument("--predict", action="store_true", help="demande d'abord ce qui va arriver, et compare à la fin")
@@ -53,15 +58,13 @@ def _parser() -> cli.Parser:
 
 def run(argv: list[str] | None = None) -> int:
     """Do what the command line says. Returns its exit code; raises SpectaclesError."""
-    options = _parser().parse_args(argv)
+    options = _parser().parse_intermixed_args(argv)  # so that the folder may come after --profile
     if options.name and options.all:
         raise UsageError(f"« {options.name} » ou --all : l'un des deux")
     if options.name == CRASH:
-        if options.question is None or options.all or options.play:
-            raise UsageError("« crash » va avec une question, 1 à 5, et rien d'autre")
-        return _crash_maps(terminal.console(), options.question)
-    if options.question:
-        raise UsageError("une question ne va qu'avec « crash »")
+        return _crash(options)
+    if options.what is not None or options.profile is not None:
+        raise UsageError("une question, un dossier, --profile ne vont qu'avec « crash »")
     alone = options.step or options.predict or options.html is not None
     if alone and (options.all or not options.name or options.play is not None or options.times > 1):
         raise UsageError("--step, --predict et --html montrent un péril : « spectacles break PÉRIL --step »")
@@ -83,6 +86,18 @@ def run(argv: list[str] | None = None) -> int:
     return _play_one(screen, hazard.load(options.name), options)
 
 
+def _crash(options: Namespace) -> int:
+    others = [name for name in vars(options) if name not in ("name", "what", "profile", "times")]
+    if any(vars(options)[name] not in (None, False, 0) for name in others) or options.times > 1:
+        raise UsageError("« crash » va avec une question, ou --profile et un dossier, et rien d'autre")
+    if options.profile is not None:
+        return crash_table.of_dossier(terminal.console(), options.what or ".", options.profile)
+    question = process.question(options.what or "")
+    if question is None:
+        raise UsageError("« crash » va avec une question, 1 à 5, ou avec --profile F.toml et un dossier")
+    return crash_table.of_question(terminal.console(), question)
+
+
 def _list(screen: Console) -> None:
     from rich.table import Table
 
@@ -94,67 +109,6 @@ def _list(screen: Console) -> None:
     screen.print(table)
     screen.print()
     terminal.say(screen, "« spectacles break PÉRIL » en joue un ; docs/defects.md dit ce que sont les défauts.")
-
-
-def _crash_maps(screen: Console, question: str) -> int:
-    """Print two maps: ours, and the original's way of saving. Returns whether ours keeps its promises."""
-    kept = True
-    for in_c, title in ((False, "notre serveur"), (True, "la référence en C : O_TRUNC, puis write, comme l'original")):
-        began = time.monotonic()
-        rows = crash.crash_map(crash.Service(question, in_c))
-        screen.print(_crash_table(question, title, rows))
-        took = f"{time.monotonic() - began:.0f}"
-        broken = sum(row.broken or row.broken_by_power_cut for row in rows)
-        verdict = "aucun ne rompt une promesse" if not broken else f"{broken} rompent une promesse (en rouge)"
-        for mark, said in _refusals(rows).items():
-            terminal.say(screen, f"{mark} {said}")
-        terminal.say(screen, f"{len(rows)} morts en {took} s : {verdict}.")
-        screen.print()
-        kept = kept and (in_c or not broken)
-    terminal.say(
-        screen,
-        f"Une réservation de {crash.ASKED} places sur {crash.SEATS}. Tous les processus du serveur sont tués juste "
-        "avant l'appel. « Coupure » : ce que le disque peut contenir si le courant manque là, calculé : ce qui n'est "
-        "pas encore synchronisé est écrit ou non, chaque écriture pour soi, par secteurs de 512 octets.",
-    )
-    return EXIT_DONE if kept else EXIT_FAILED
-
-
-def _crash_table(question: str, title: str, rows: Sequence[crash.Row]) -> Table:
-    from rich.table import Table
-
-    table = Table(title=f"{question} : {title}", box=None, pad_edge=False, header_style="bold")
-    for heading in ("tué avant", "le client", "le fichier", "reste au noyau", "redémarrage", "coupure"):
-        table.add_column(heading, overflow="fold")
-    marks = {said: mark for mark, said in _refusals(rows).items()}
-    for row in rows:
-        again = f"refuse {marks[_said(row)]}" if row.again else f"sert, {row.seats} places"
-        disk = " ou ".join(row.disk)
-        table.add_row(
-            str(row.point),
-            row.told,
-            _red(row.file, row.file in (crash.EMPTY, crash.TORN)),
-            row.left or "rien",
-            _red(again, row.broken),
-            _red(disk, row.broken_by_power_cut),
-        )
-    return table
-
-
-def _said(row: crash.Row) -> str:
-    return crash.plain(harmless(row.again))
-
-
-def _refusals(rows: Sequence[crash.Row]) -> dict[str, str]:
-    """Return what servers said that did not start again, each once, by the sign that stands for it in the table."""
-    said = dict.fromkeys(_said(row) for row in rows if row.again)
-    return {f"({chr(ord('a') + number)})": text for number, text in enumerate(said)}
-
-
-def _red(text: str, wrong: bool) -> Text:
-    from rich.text import Text
-
-    return Text(text, style="bold red" if wrong else "")
 
 
 def _play_one(screen: Console, one: Hazard, options: Namespace) -> int:

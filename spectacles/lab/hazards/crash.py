@@ -1,353 +1,431 @@
 """The crash map: a server killed at each call of one reservation, and what a power cut could leave at each of them.
 
-One run is watched to learn the calls that lead from the request to its answer; then, in a fresh world for each of them,
-the server is killed there, all its processes at once, and started again.
+One run is watched to learn the calls of whoever saves and answers, and which files the next start reads; then, in a
+fresh world for each of the calls, the server is killed there, all its processes at once, and started again. What the
+client was told is what it had been told when everybody was at rest, just before the kill.
 
-Power cuts are not tried but reckoned, from the calls: what was not synced may be on the disk or not, each write by
-itself (all that POSIX promises); a sector of 512 bytes is written whole or not at all.
+Ours or anybody's: what is known of the program is its profile.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
+import os
 import re
-import sys
+import stat
 import tempfile
-import threading
-import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from spectacles.common.errors import EXIT_DONE, EXIT_FAILED, SpectaclesError
-from spectacles.common.spectacle import TABLE_SIZE, Spectacle, pack_table, unpack_table
-from spectacles.common.storage import FILE_NAME
+from spectacles.common.errors import NoServerError, SpectaclesError, UsageError
+from spectacles.common.spectacle import Spectacle, pack_table
+from spectacles.lab.dossier import building, ours, profile
+from spectacles.lab.dossier.driving import Bench, Client, NotReadyError, Request, describe
+from spectacles.lab.dossier.profile import Profile
+from spectacles.lab.dossier.sites import RECEIVING, SENDING, At, Site, placed
 from spectacles.lab.gate.events import RELEASES, WANTS, Event, Kind
 from spectacles.lab.gate.policy import Decision, Go, Hold
 from spectacles.lab.gate.policy import Gate as PolicyGate
-from spectacles.lab.gate.supervisor import Gate
-from spectacles.lab.programs import reference
-from spectacles.lab.programs.process import READY
-from spectacles.lab.programs.world import Program, World, WorldError
+from spectacles.lab.hazards.disk import AFTER, BAD, BEFORE, EMPTY, GONE, TORN, UNKNOWN, Disk
+from spectacles.lab.programs.questions import Question
 
+OTHER, DAMAGED = "autre", "abîmé"  # other bytes than before and after, of which the next start makes something, or not
+TOLD, REFUSED, SILENT = "réservé", "refusé", "sans réponse"
 SHOW, SEATS, ASKED = 5, 100, 3
-BEFORE, AFTER, EMPTY, TORN = "avant", "après", "vide", "coupé"
-SECTOR = 512  # bytes
-START = 30.0  # seconds for a start
-ANSWER, PATIENT = 1.0, 10.0  # seconds that the client waits; on a machine so busy that it then had no answer at all
-PORT = "7501"  # of question 5, in a world of its own
-PACKAGE = Path(__file__).parents[3]
-_CALLS = ("read", "write", "open", "rename", "ftruncate", "fsync", "msgrcv", "msgsnd", "send", "recv", "semop", "fcntl",
-          "flock", WANTS, RELEASES)  # fmt: skip
-_KINDS = {"queue": "file", "shared memory": "mémoire", "semaphores": "sémaphores", "POSIX semaphore": "sémaphore",
-          "POSIX shared memory": "mémoire POSIX", "POSIX queue": "file POSIX", "FIFO": "FIFO"}  # fmt: skip
-_ASIDE = ("terminal", "logs", "pipe", "memfd")  # what has no part in the reservation
+MOST = 40  # calls that are tried
+PATIENCE = 5.0  # seconds for an answer, where nobody is held
+START = 30.0  # seconds for one with everybody under the gate, on a busy machine
+REST = 3.0  # seconds in which those come to rest who ever will
+LARGEST = 1 << 20  # bytes of a data file
+PORT = ("--port", "7501")  # of question 5, in a world of its own
+LOCKS = (WANTS, RELEASES, "semop", "fcntl", "flock")
+_CALLS = (*SENDING, *RECEIVING, "open", "rename", "unlink", "ftruncate", "fsync", *LOCKS)
+_ON_FILES = ("write", "ftruncate", "fsync", "rename", "unlink", "open")
+_KINDS = {  # singular and plural
+    "queue": ("file", "files"),
+    "shared memory": ("mémoire", "mémoires"),
+    "semaphores": ("jeu de sémaphores", "jeux de sémaphores"),
+    "POSIX semaphore": ("sémaphore", "sémaphores"),
+    "POSIX shared memory": ("mémoire POSIX", "mémoires POSIX"),
+    "POSIX queue": ("file POSIX", "files POSIX"),
+    "FIFO": ("FIFO", "FIFO"),
+}
+_ASIDE = ("terminal", "memfd")  # what has no part in the reservation
+_OURS_ASIDE = (*_ASIDE, "logs", "pipe")  # and in our servers: how they keep themselves alive
 
 
 @dataclass(frozen=True)
-class Service:
-    """One of the ten servers, and how it is started and asked."""
+class Subject:
+    """A program that is mapped. folder: as built. item, seats: what is reserved. aside: objects that do not matter."""
 
-    question: str
-    in_c: bool
+    folder: Path
+    profile: Profile
+    item: str
+    seats: int
+    aside: tuple[str, ...] = _ASIDE
 
-    def server(self) -> list[str]:
-        """Return the command of the server."""
-        own = [f"./{reference.server_name(self.question)}"] if self.in_c else self._ours("server")
-        return [*own, "--dir", ".", *self._port()]
-
-    def client(self, *words: str, patience: float = ANSWER) -> list[str]:
-        """Return the command of a client."""
-        if self.in_c:
-            return [
-                f"./{reference.CLIENTS[self.question]}",
-                *words,
-                "--dir",
-                ".",
-                "--timeout",
-                str(patience),
-                *self._port(),
-            ]
-        return [*self._ours("client"), "--dir", ".", *self._port(), "--timeout", str(patience), *words]
-
-    def _ours(self, what: str) -> list[str]:
-        return [sys.executable, "-m", f"spectacles.{self.question}.{what}"]
-
-    def _port(self) -> list[str]:
-        return ["--port", PORT] if self.question == "q5_sockets" else []
+    def bench(self, policy: At | None = None) -> Bench:
+        """Return a fresh world of it, with a gate."""
+        return Bench(self.folder, self.profile, PATIENCE, policy, gated=True, private=True)
 
 
-@dataclass(frozen=True)
-class Point:
-    """A call of the reservation, by name."""
+@contextlib.contextmanager
+def of_question(question: Question) -> Iterator[Subject]:
+    """Yield one of the ten servers in a folder of its own. Raises SpectaclesError without what it takes to build it."""
+    with tempfile.TemporaryDirectory(prefix="spectacles-") as name:
+        shows = {show: Spectacle(show + 1, f"Spectacle {show}", "2027-01-01", SEATS) for show in range(SHOW + 1)}
+        question.prepare(name, pack_table(shows))
+        known = ours.profile(question, {SHOW: SEATS}, timeout=START)
+        yield Subject(Path(name), known, str(SHOW), ASKED, _OURS_ASIDE)
 
-    task: str
-    call: str
-    object: str
-    nth: int  # from 1: such calls of the task since the client was started, this one included
 
-    def __str__(self) -> str:
-        words = {WANTS: "prendre", RELEASES: "rendre"}
-        object_ = "verrou" if self.object.startswith("lock ") else self.object
-        return f"{words.get(self.call, self.call)}({object_})"
+@contextlib.contextmanager
+def of_dossier(source: str, path: str) -> Iterator[Subject]:
+    """Build the program in the folder `source`, whose profile lies at `path`, and yield it.
+
+    Raises UsageError where the profile says too little, NoServerError where the folder does not build.
+    """
+    known = profile.load(path)
+    if not Path(source).is_dir():
+        raise UsageError(f"{source} : ce n'est pas un dossier")
+    if not known.talks:
+        raise UsageError(f"{path} : il manque comment son client consulte et réserve, ou ce qu'on lui répond")
+    seats = min(ASKED, known.most_seats or ASKED)
+    item = next((one for one in known.items if one.seats is None or one.seats > seats), None)
+    if item is None:
+        raise UsageError(f"{path} : rien n'a plus de {seats} place(s), [items]")
+    with tempfile.TemporaryDirectory(prefix="spectacles-") as into:
+        Path(into).chmod(0o755)
+        try:
+            built = building.build(source, into, known.build, known.files)
+        except building.BuildError as error:
+            raise NoServerError(str(error)) from None
+        yield Subject(built.folder, known, item.typed, seats)
 
 
 @dataclass(frozen=True)
 class Row:
     """What came of a kill just before a call."""
 
-    point: Point
-    told: str  # the client: "réservé", "refusé", "sans réponse"
-    file: str  # BEFORE, AFTER, EMPTY, TORN
+    point: str  # the call, for people
+    told: str  # TOLD, REFUSED, SILENT
+    file: str  # BEFORE, AFTER, EMPTY, TORN, GONE, OTHER, DAMAGED; of several files each by its name
     left: str  # in the kernel, in words; "" for nothing
-    again: str  # what the next start said: "" when it serves
-    seats: int | None  # that it then sells of the show
+    again: str  # why the next start does not serve, "" when it does
+    starts: bool  # whether it starts at all
+    seats: int | None  # that it then has
     disk: tuple[str, ...]  # what a power cut here could leave
-
-    @property
-    def broken(self) -> bool:
-        """Whether a promise is not kept: told yes and gone, or a table lost, or no service."""
-        told = self.told == "réservé"
-        return bool(self.again) or self.seats is None or (told and self.seats != SEATS - ASKED)
-
-    @property
-    def broken_by_power_cut(self) -> bool:
-        """Whether a power cut here could break a promise."""
-        return bool({EMPTY, TORN} & set(self.disk)) or (self.told == "réservé" and self.disk != (AFTER,))
+    broken: bool  # whether a promise is not kept: told yes and gone, or a table lost, or no service
+    broken_by_power_cut: bool  # whether a power cut here could break one
 
 
-def crash_map(service: Service) -> list[Row]:
-    """Return a row for each call from the request to its answer, in their order, and one for after the answer.
+@dataclass(frozen=True)
+class Map:
+    """All rows, in the order of the calls; the last is of a server at rest after its answer."""
 
-    Blocks for some ten seconds. Raises SpectaclesError.
+    rows: Sequence[Row]
+    files: tuple[str, ...]  # where reservations are kept
+    seats: int  # at the start
+    asked: int
+    durable: bool  # whether what is acknowledged must outlive the server
+    missing: int = 0  # calls that were not tried, or did not come again
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """What one reservation is made of. before, after: seats. old, new: the data files. sites[-1]: None, at rest."""
+
+    before: int
+    after: int
+    files: tuple[str, ...]
+    old: Mapping[str, bytes]
+    new: Mapping[str, bytes]
+    durable: bool
+    sites: Sequence[Site | None]
+    disks: Sequence[tuple[str, ...]]
+    skipped: int
+
+
+def crash_map(subject: Subject) -> Map:
+    """Return the map. Blocks for some ten seconds. Raises SpectaclesError."""
+    seen = _watch(subject)
+    with ThreadPoolExecutor(2) as pool:
+        rows = list(pool.map(lambda pair: _kill_at(subject, seen, *pair), zip(seen.sites, seen.disks, strict=True)))
+    found = [row for row in rows if row is not None]
+    missing = seen.skipped + len(rows) - len(found)
+    return Map(found, seen.files, seen.before, subject.seats, seen.durable, missing)
+
+
+# Watching
+
+
+def _watch(subject: Subject) -> _Watched:
+    """Let one reservation be made, stop the server and start it again."""
+    with subject.bench() as bench:
+        client, _ = _ready(bench, subject)
+        gate = bench.gate
+        assert gate is not None
+        old = _contents(bench)
+        since = len(gate.events())
+        answer = bench.ask(client.reserve(subject.item, subject.seats), timeout=START)
+        if answer.state != "yes":
+            raise SpectaclesError(f"la réservation n'est pas acceptée : {answer}")
+        gate.until_quiet(REST)
+        events = gate.events(since)
+        new = _contents(bench)
+        left = bench.ask(client.consult(subject.item), timeout=START).left
+        if left is None:
+            raise SpectaclesError("une consultation n'a pas de réponse")
+        lasting = set(bench.lasting)
+        client.quit()
+        gate.until_quiet(REST)
+        client.kill()
+        bench.stop()
+        server = bench.serving
+        if not bench.until(lambda: server.code is not None):
+            bench.kill_server()
+        since = len(gate.events())
+        kept = False
+        with contextlib.suppress(NotReadyError):
+            bench.serve()
+            kept = bench.ask(bench.client("B").consult(subject.item), timeout=START).left == left
+        files = _data(old, new, gate.events(since))
+        folder = bench.world.inside
+    known = subject.profile
+    fixed = all(one.seats is not None for one in known.items if one.typed == subject.item)
+    durable = fixed and known.expects("durable") and (kept or known.question > 0)
+    sites, disks, skipped = points(events, lasting, files, new, folder, subject.aside)
+    return _Watched(left + subject.seats, left, files, old, new, durable, sites, disks, skipped)
+
+
+def _ready(bench: Bench, subject: Subject) -> tuple[Client, set[tuple[str, str]]]:
+    """Start the server and its client; one that has a menu is brought there by a question.
+
+    Return the client, and the kernel objects that the server has made by then. Raises NoServerError.
     """
-    with _prepared(service) as folder:
-        points, disks = _learn(service, folder)
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(lambda pair: _kill_at(service, folder, *pair), zip(points, disks, strict=True)))
+    try:
+        bench.serve()
+    except NotReadyError as error:
+        raise NoServerError(str(error)) from None
+    made = _objects(bench)
+    client = bench.client("A", gated=True)
+    if subject.profile.style == "menu" and not (answer := bench.ask(client.consult(subject.item), timeout=START)).known:
+        raise SpectaclesError(f"une consultation n'a pas de réponse : {answer}")
+    return client, made
 
 
-@contextlib.contextmanager
-def _prepared(service: Service) -> Iterator[Path]:
-    """Yield a folder with the table, and the programs in C."""
-    with tempfile.TemporaryDirectory(prefix="spectacles-") as name:
-        shows = {show: Spectacle(show + 1, f"Spectacle {show}", "2027-01-01", SEATS) for show in range(SHOW + 1)}
-        Path(name, FILE_NAME).write_bytes(pack_table(shows))
-        if service.in_c:
-            reference.build(name, [service.question])
-        yield Path(name)
+def _objects(bench: Bench) -> set[tuple[str, str]]:
+    """Return what lies in the kernel, and files: kind and name."""
+    return {(thing.kind, thing.name) for thing in bench.world.objects().objects}
 
 
-class _KillAt:
-    """Lets all go but one call of one task, once armed; then it is held until all are killed."""
+def _contents(bench: Bench, names: Sequence[str] | None = None) -> dict[str, bytes]:
+    """Return the regular files in the program's folder, or of those names, with their bytes."""
+    top = bench.world.folder
+    if names is None:
+        names = [os.path.relpath(os.path.join(place, name), top) for place, _, found in os.walk(top) for name in found]
+    found = {}
+    for name in names:
+        with contextlib.suppress(OSError):
+            status = os.lstat(top / name)
+            if stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST:
+                found[name] = (top / name).read_bytes()
+    return found
 
-    waiting = False
-    stepwise = False
 
-    def __init__(self, point: Point | None) -> None:
-        self.reached = threading.Event()
-        self._point = point
-        self._armed = False
-        self._left = point.nth if point else 0
+def _data(old: Mapping[str, bytes], new: Mapping[str, bytes], start: Sequence[Event]) -> tuple[str, ...]:
+    """Return the files that the reservation has changed and the next start reads; if it reads none, all of them."""
+    changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    unread = {"O_WRONLY", "O_TRUNC", "O_APPEND"}  # of others, what is not read is perhaps mapped
+    calls = [event for event in start if event.kind == Kind.CALL]
+    read = {event.object for event in calls if event.call == "read"}
+    read |= {
+        event.object for event in calls if event.call == "open" and not unread & set(event.arguments["flags"].split())
+    }
+    return tuple(name for name in changed if name in read) or tuple(changed)
 
-    def arm(self) -> None:
-        """From now on."""
-        self._armed = True
 
-    def opened(self, gate: PolicyGate) -> None:
-        """Nothing to prepare."""
+def points(
+    events: Sequence[Event],
+    lasting: set[str],
+    files: tuple[str, ...],
+    new: Mapping[str, bytes],
+    folder: str,
+    aside: tuple[str, ...],
+) -> tuple[list[Site | None], list[tuple[str, ...]], int]:
+    """Choose, of the calls of a reservation, those of whoever saves or answers, from the request to their next rest.
+
+    Return them, None for that rest, and what the disk may hold just before each; and how many more there are than MOST.
+    """
+    served = [event for event in events if event.task.startswith("server")]
+    kept = {*files}  # and what becomes one of these
+    for event in reversed(served):
+        if event.call == "rename" and event.arguments.get("to") in kept:
+            kept.add(event.object)
+    plain = {name for name in new if name not in kept}
+    told = [event for event in served if _is_told(event, kept, plain, aside)]
+    begin = {}
+    for event in reversed(told):
+        mine = [other for other in served if other.task == event.task and other.seq < event.seq]
+        before = [other.seq for other in mine if _got(other) and other.object not in {*new, *kept}]
+        begin[event.task] = before[-1] if before else 0  # of one that was born with its request
+    found = [
+        (event, site)
+        for event, site in placed(served, lasting, ("server",))
+        if event.seq > begin.get(event.task, event.seq)
+        and event.call in _CALLS
+        and event.object not in plain
+        and not event.object.startswith(aside)
+        and not (event.seq > told[-1].seq and event.call in RECEIVING)  # where it rests, or will
+    ]
+    chosen = found
+    if len(found) > MOST:
+        telling = sorted(
+            found, key=lambda pair: (pair[0] not in told, pair[0].call not in (WANTS, RELEASES), pair[0].seq)
+        )
+        chosen = sorted(telling[:MOST], key=lambda pair: pair[0].seq)
+    calls = [event for event in served if event.kind == Kind.CALL and event.call in _ON_FILES]
+    disk = Disk(files, new, calls, folder)
+    silent = bool(files) and not any(event.object in kept for event in calls)  # through memory
+    disks = []
+    for event, _ in chosen:
+        while calls and calls[0].seq < event.seq:
+            disk.take(calls.pop(0))
+        disks.append((UNKNOWN,) if silent else disk.may_hold() or (BEFORE,))
+    for event in calls:
+        disk.take(event)
+    disks.append((UNKNOWN,) if silent else disk.may_hold() or (BEFORE,))
+    return [*(site for _, site in chosen), None], disks, len(found) - len(chosen)
+
+
+def _is_told(event: Event, kept: set[str], plain: set[str], aside: tuple[str, ...]) -> bool:
+    """Say whether a call saves or answers."""
+    if event.kind != Kind.CALL or event.object in plain or event.object.startswith(aside):
+        return False
+    if event.object in kept:
+        return event.call in _ON_FILES and (event.call != "open" or "O_TRUNC" in str(event.arguments.get("flags", "")))
+    return event.call in SENDING
+
+
+def _got(event: Event) -> bool:
+    """Say whether a call has brought something."""
+    there = event.kind == Kind.RESULT and event.call in RECEIVING and event.object != "terminal"
+    return there and event.result != 0 and not event.errno
+
+
+# Killing
+
+
+class _KillAt(At):
+    """Holds the server at a site once it is armed; its clients go on."""
+
+    def __init__(self) -> None:
+        super().__init__(None, Hold())
 
     def decide(self, gate: PolicyGate, event: Event) -> Decision:
-        """Hold the call that is looked for."""
-        point = self._point
-        if (
-            self._armed
-            and point
-            and (event.task, event.call, plain(event.object))
-            == (
-                point.task,
-                point.call,
-                point.object,
-            )
-        ):
-            self._left -= 1
-            if self._left == 0:
-                self.reached.set()
-                return Hold()
-        return Go()
-
-    def look(self, gate: PolicyGate) -> None:
-        """Nothing to look for."""
+        """Hold it there."""
+        return super().decide(gate, event) if event.task.startswith("server") else Go()
 
 
-@contextlib.contextmanager
-def _served(service: Service, folder: Path, policy: _KillAt) -> Iterator[tuple[World, Gate, Program]]:
-    """Yield a world with a server under the gate that is ready."""
-    with World(folder, env={"PYTHONPATH": str(PACKAGE)}) as world:
-        if not world.private:
-            raise SpectaclesError(world.refused)
-        with Gate(world, policy) as gate:
-            server = gate.start("server", service.server())
-            server.wait_output(READY, START)
-            if gate.until_quiet(START) is None:  # its children may not have come to their first request yet
-                raise SpectaclesError(f"{service.question} : le serveur n'est pas au repos")
-            yield world, gate, server
+def _kill_at(subject: Subject, seen: _Watched, site: Site | None, disk: tuple[str, ...], again: int = 1) -> Row | None:
+    """Kill the server at a site, None: at rest after its answer. Return None if the run never comes there."""
+    policy = _KillAt()
+    with subject.bench(policy) as bench:
+        client, made = _ready(bench, subject)
+        request = client.reserve(subject.item, subject.seats)
+        if site is not None:
+            policy.arm(site, bench.lasting)
+        bench.drive(request, timeout=START, until=lambda: policy.reached.is_set() or _never(bench, request))
+        _rest(bench, request)
+        if site is not None and not policy.reached.is_set():
+            return _kill_at(subject, seen, site, disk, again - 1) if again else None
+        state = request.answer.state if request.answer is not None else ""
+        told = {"yes": TOLD, "no": REFUSED}.get(state, SILENT)
+        bench.kill_server()
+        left = Counter(kind for kind, _ in made & _objects(bench))
+        file = _state(seen, _contents(bench, seen.files))
+        client.kill()
+        bench.until(lambda: client.program is None or client.program.code is not None)
+        starts, why, seats = _start_again(bench, subject)
+    sound = not why and (not seen.durable or seats in (seen.before, seen.after))
+    file = file.replace(OTHER, OTHER if sound else DAMAGED)
+    lost = seen.durable and (seats not in (seen.before, seen.after) or (told == TOLD and seats != seen.after))
+    cut = seen.durable and (bool(BAD & set(disk)) or (told == TOLD and disk not in ((AFTER,), (UNKNOWN,))))
+    served = bool(why) and subject.profile.expects("restart")
+    return Row(_shown(site), told, file, _words(left), why, starts, seats, disk, served or (lost and not why), cut)
 
 
-def _reserve(service: Service, world: World, patience: float) -> Program:
-    return world.start(service.client("reserve", str(SHOW), str(ASKED), patience=patience))
+def _never(bench: Bench, request: Request) -> bool:
+    """Say whether the reservation is over, or waits for ever, with nobody held."""
+    gate = bench.gate
+    assert gate is not None
+    return request.done or (request.sent and not gate.held() and bench.quiet_for > REST)
 
 
-def _learn(service: Service, folder: Path) -> tuple[list[Point], list[tuple[str, ...]]]:
-    """Return the calls from the request to after the answer, and what the disk may hold just before each."""
-    policy = _KillAt(None)
-    with _served(service, folder, policy) as (world, gate, _):
-        first = len(gate.events())
-        client = _reserve(service, world, PATIENT)
-        if client.wait(START) != EXIT_DONE:
-            raise SpectaclesError(f"{service.question} : la réservation n'a pas été faite\n{client.output()}")
-        writers = [event.task for event in gate.events(first) if event.call == "write" and event.object == FILE_NAME]
-        if not writers:
-            raise SpectaclesError(f"{service.question} : personne n'a écrit {FILE_NAME}")
-        _wait_idle(gate, writers[0])
-        events = [event for event in gate.events(first) if event.task == writers[0]]
-    return _points(events)
+def _rest(bench: Bench, request: Request) -> None:
+    """Wait until everybody is at rest, and what was answered has been read."""
+    gate = bench.gate
+    assert gate is not None
+    for _ in range(2):  # the second time for what was typed at the first
+        gate.until_quiet(REST)
+        request.step()
 
 
-def _wait_idle(gate: Gate, task: str) -> None:
-    """Wait until the task has come to its next request, or has ended."""
-    deadline = time.monotonic() + START
-    while not gate.tasks[task].dead and gate.asleep(task) is None:
-        if time.monotonic() > deadline:
-            raise SpectaclesError(f"{task} n'attend pas la demande suivante")
-        time.sleep(0.001)
+def _state(seen: _Watched, now: Mapping[str, bytes]) -> str:
+    """Say what the data files hold."""
+    words = {}
+    for name in seen.files:
+        old, new, data = seen.old.get(name), seen.new.get(name), now.get(name)
+        if data == new:
+            words[name] = AFTER
+        elif data == old:
+            words[name] = BEFORE
+        elif not data:
+            words[name] = GONE if data is None else EMPTY
+        else:
+            words[name] = TORN if len(data) < min(len(old or b""), len(new or b"")) else OTHER
+    if len(set(words.values())) < 2:
+        return next(iter(words.values()), BEFORE)
+    return ", ".join(f"{name} {word}" for name, word in words.items())
 
 
-def _points(events: Sequence[Event]) -> tuple[list[Point], list[tuple[str, ...]]]:
-    """Choose, of the events of the task that saves, those from the request to the call after the answer."""
-    saved = next(i for i, event in enumerate(events) if event.call == "write" and event.object == FILE_NAME)
-    received = [
-        i for i in range(saved) if events[i].kind == Kind.RESULT and events[i].call in ("read", "recv", "msgrcv")
-    ]
-    begin = received[-1] if received else -1  # a thread that was born with its request
-    answered = next(
-        i
-        for i in range(saved, len(events))
-        if events[i].kind == Kind.CALL
-        and events[i].call in ("write", "send", "msgsnd")
-        and not events[i].object.startswith((*_ASIDE, FILE_NAME))
-    )
-    seen: dict[tuple[str, str], int] = {}
-    points: list[Point] = []
-    disks: list[tuple[str, ...]] = []
-    done: list[Event] = []  # on the file
-    for number, event in enumerate(events):
-        if event.kind not in (Kind.CALL, Kind.MARK):
-            continue
-        name = plain(event.object)
-        seen[event.call, name] = seen.get((event.call, name), 0) + 1
-        aside = event.object.startswith(_ASIDE) or event.call not in _CALLS
-        if begin < number and (not aside or number > answered):
-            points.append(Point(event.task, event.call, name, seen[event.call, name]))
-            disks.append(_disk(done))
-            if number > answered:
-                break
-        if event.object == FILE_NAME and number > begin:
-            done.append(event)
-    return points, disks
+def _start_again(bench: Bench, subject: Subject) -> tuple[bool, str, int | None]:
+    """Start it once more, and ask it. Return whether it starts, why it does not serve, and the seats it has."""
+    try:
+        bench.serve(gated=False)
+    except NotReadyError as error:
+        return False, str(error), None
+    looker, buyer = bench.client("B"), bench.client("C")
+    seen = bench.ask(looker.consult(subject.item), timeout=START)
+    answer = seen
+    if seen.known:
+        looker.quit()
+        looker.kill()
+        answer = bench.ask(buyer.reserve(subject.item, 1), timeout=START)
+    if answer.known:
+        return True, "", seen.left
+    return True, f"{answer} ; serveur : {describe(sorted(bench.server_tasks(), key=lambda one: one.tid))}", seen.left
+
+
+def _words(counts: Mapping[str, int]) -> str:
+    """Say in French what lies in the kernel, and FIFOs."""
+    return ", ".join(f"{counts[kind]} {words[counts[kind] > 1]}" for kind, words in _KINDS.items() if counts.get(kind))
+
+
+def _shown(site: Site | None) -> str:
+    """Say where, for people."""
+    if site is None:
+        return "au repos, ensuite"
+    words = {WANTS: "prendre", RELEASES: "rendre"}
+    thing = plain(site.shown)
+    if site.call in words:
+        thing = "sémaphore" if thing.startswith("semaphore ") else "verrou"
+    return f"{words.get(site.call, site.call)}({thing})"
 
 
 def plain(name: str) -> str:
     """Return an object's name without what is another in every run: a key from the directory, a number of a pipe."""
     return re.sub(r"[ -]?(?:0x)?[0-9a-f]{8}\b| #\d+$", "", name)
-
-
-def _disk(done: Sequence[Event]) -> tuple[str, ...]:
-    """Return all that the disk may hold after these calls on the file, if the power goes now."""
-    states = {BEFORE}
-    pending: list[Event] = []
-    for event in done:
-        if event.call == "fsync":
-            states, pending = {_apply(state, pending) for state in states}, []
-        elif event.call in ("write", "ftruncate") or "O_TRUNC" in str(event.arguments.get("flags", "")):
-            pending.append(event)
-    found: set[str] = set()
-    for count in range(len(pending) + 1):
-        for some in itertools.combinations(pending, count):
-            found |= {_apply(state, some) for state in states}
-            if some and some[-1].call == "write" and _sectors(some[-1]) > 1:
-                found.add(TORN)
-    return tuple(word for word in (BEFORE, AFTER, EMPTY, TORN) if word in found)
-
-
-def _apply(state: str, events: Sequence[Event]) -> str:
-    for event in events:
-        state = AFTER if event.call == "write" else EMPTY
-    return state
-
-
-def _sectors(event: Event) -> int:
-    start = int(event.arguments.get("at", 0))
-    return (start + int(event.arguments.get("size", 0)) - 1) // SECTOR - start // SECTOR + 1
-
-
-def _kill_at(service: Service, folder: Path, point: Point, disk: tuple[str, ...], patience: float = ANSWER) -> Row:
-    policy = _KillAt(point)
-    with _served(service, folder, policy) as (world, gate, server):
-        policy.arm()
-        client = _reserve(service, world, patience)
-        while not policy.reached.wait(0.1) and client.code is None:
-            pass
-        if not policy.reached.is_set() and patience < PATIENT:
-            return _kill_at(service, folder, point, disk, PATIENT)
-        if not policy.reached.is_set():
-            raise SpectaclesError(f"{service.question} : {point} n'est pas venu cette fois")
-        pids = {task.pid: name for name, task in gate.tasks.items() if not task.dead}
-        for name in pids.values():
-            gate.kill(name)
-        server.wait(START)
-        told = _told(client)
-        data = (world.folder / FILE_NAME).read_bytes()
-        left = world.objects().counts
-        again, seats = _start_again(service, world)
-        return Row(point, told, _state(data), _words(left), again, seats, disk)
-
-
-def _told(client: Program) -> str:
-    try:
-        code = client.wait(PATIENT + 3 * ANSWER)
-    except WorldError:
-        return "sans réponse"
-    return {EXIT_DONE: "réservé", EXIT_FAILED: "refusé"}.get(code, "sans réponse")
-
-
-def _state(data: bytes) -> str:
-    if not data:
-        return EMPTY
-    if len(data) != TABLE_SIZE:
-        return TORN
-    places = dict(unpack_table(data))[SHOW].places
-    return {SEATS: BEFORE, SEATS - ASKED: AFTER}.get(places, TORN)
-
-
-def _words(counts: Mapping[str, int]) -> str:
-    """Say in French what lies in the kernel, and FIFOs."""
-    return ", ".join(f"{counts[kind]} {word}" for kind, word in _KINDS.items() if counts.get(kind))
-
-
-def _start_again(service: Service, world: World) -> tuple[str, int | None]:
-    """Start it once more, and ask it. Returns what it said if it does not serve, and the seats it then has."""
-    server = world.start(service.server())
-    try:
-        server.wait_output(READY, START / 3)
-        asked = world.start(service.client("list"))
-        asked.wait(START)
-        data = (world.folder / FILE_NAME).read_bytes()
-        if len(data) != TABLE_SIZE:
-            return "", None
-        return "", dict(unpack_table(data)).get(SHOW, Spectacle(0, "", "", 0)).places
-    except WorldError:
-        said = [line for line in server.output().splitlines() if line.strip()]
-        return (said[-1] if said else "ne démarre pas"), None

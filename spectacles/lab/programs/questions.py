@@ -17,7 +17,7 @@ from spectacles.lab.programs.world import ROOT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What a client that was given a request prints: regular expressions; of LEFT, the group is the number of seats.
+# What a client prints in JSON: regular expressions; of LEFT, the group is the number of seats.
 ACCEPTED, REFUSED, LEFT = r'"ack": ?true', r'"ack": ?false', r'"places": ?(-?\d+)'
 
 
@@ -48,12 +48,15 @@ class Question:
             *self.options,
         ]
 
-    def client(self, *request: str) -> list[str]:
-        """Return the command of a client: of its menu, or of one request, whose answer is JSON."""
+    def client(self, *words: str, json: bool = False) -> list[str]:
+        """Return the command of a client: of its menu, or of the request in `words`, and of more options there.
+
+        json: whether a request is answered in JSON; the reference always does.
+        """
         own = [f"./{reference.CLIENTS[self.name]}"]
         if not self.in_c:
-            own = [*self.python, f"spectacles.{self.name}.client", *(["--json"] if request else [])]
-        return [*own, "--dir", ".", *self.options, *request]
+            own = [*self.python, f"spectacles.{self.name}.client", *(["--json"] if json else [])]
+        return [*own, "--dir", ".", *self.options, *words]
 
     def prepare(self, folder: str | Path, table: bytes) -> None:
         """Put the table, and what is in C, compiled, into a folder. Blocks, about a second. Raises SpectaclesError."""
