@@ -247,18 +247,21 @@ class Gate:
 
     # The same programs many times, in the same world
 
-    def prepare(self, name: str, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> bool:
+    def prepare(
+        self, name: str, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: str = "."
+    ) -> bool:
         """Start a command up to where its own code begins; spawn() makes copies of it, each on a terminal of its own.
 
-        Return False where that cannot be: no preload library, or a program that it does not reach. Raises GateError,
-        WorldError.
+        cwd: where, within the world's folder. Return False where that cannot be: no preload library, or a program that
+        it does not reach. Raises GateError, WorldError.
         """
-        self._inspect(name, command, env or {}, ".")
+        self._inspect(name, command, env or {}, cwd)
         if self._preload is None or self._out_of_reach:
             return False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            program = self._world.start(command, env=self._with_library(env or {}), keep=(NURSERY, theirs.fileno()))
+            keep = (NURSERY, theirs.fileno())
+            program = self._world.start(command, env=self._with_library(env or {}), cwd=cwd, keep=keep)
         ours.settimeout(REST)
         self._nurseries[name] = _Nursery(program, ours)
         return True

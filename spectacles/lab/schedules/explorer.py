@@ -85,17 +85,18 @@ def explore(
     reduce: bool = True,
     workers: int | None = None,
     again: bool = True,
+    soonest: bool = False,
     told: Callable[[Report], None] | None = None,
 ) -> Report:
     """Explore a scenario. Blocks for `seconds` at most, and a few more for the run that was found.
 
     preemptions: at most. kills: deaths at most (who: names of programs that may die; none: all). reduce: False plays
     every order, even of independent steps. workers: processes; None: one a processor, at most 4. again: whether what is
-    found is played again by its script in a fresh world, and Helgrind asked about threads. told: called now and then
-    with what is known until then.
+    found is played again by its script in a fresh world, and Helgrind asked about threads. soonest: fewest departures
+    from what happens by itself first, not fewest preemptions. told: called now and then with what is known until then.
     Raises StageError, WorldError, GateError when the programs cannot be started.
     """
-    search = Search(preemptions, reduce=reduce, kills=kills, who=who)
+    search = Search(preemptions, reduce=reduce, kills=kills, who=who, soonest=soonest)
     report = Report(scenario, preemptions)
     processors = sorted(os.sched_getaffinity(0))
     wanted = min(4, len(processors)) if workers is None else max(1, workers)
@@ -189,8 +190,9 @@ def _run(
     report.beyond, report.workers = search.beyond, 1 + len(workers)
     left = search.next_preemptions()
     if wrong:
-        report.done = min(one.branch for one in wrong).preemptions - 1
-        return min(wrong, key=lambda outcome: outcome.branch)
+        simplest = min(wrong, key=lambda outcome: outcome.branch)
+        report.done = -1 if search.soonest else simplest.branch.preemptions - 1
+        return simplest
     if left is None and not report.troubles:
         report.done = search.bound
         report.verdict = Verdict.NONE

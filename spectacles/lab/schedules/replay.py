@@ -1,21 +1,22 @@
 """Plays a script on a scenario, in a fresh world, matched by name: what the explorer found, shown again without it.
 
-Nothing of the search is used here: the gate's own scripts are. Servers run free until all of them wait, then the
-script begins, and the other programs are started.
+Nothing of the search is used here: the gate's own scripts are. Servers start in turns until all of them wait, then the
+script begins, and the other programs are started. In turns: of several that wait for the same, it says who is served.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spectacles.lab.gate.policy import Answer, Decision, Go
+from spectacles.lab.gate.policy import Answer, Decision, Go, Hold
 from spectacles.lab.gate.script import PATIENCE, Missed, Script
 from spectacles.lab.gate.supervisor import Gate, GateError
 from spectacles.lab.programs.world import Limits, World, WorldError
-from spectacles.lab.schedules.stage import Run, StageError
+from spectacles.lab.schedules.stage import LAST_SLEEPS, Run, StageError
 from spectacles.lab.schedules.verdict import Failure, Why, judge
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Replay:
 
 
 class _Later:
-    """A script that begins when it is told to: until then everybody runs free. Sleeps do not pass in vain."""
+    """A script that begins when it is told to: until then every call is held. Sleeps do not pass in vain."""
 
     waiting = True
     stepwise = False
@@ -50,6 +51,10 @@ class _Later:
         """Follow the script from now on."""
         self._script.opened(gate)
         self._begun = True
+        for task in gate.held():
+            assert task.held is not None
+            if isinstance(self.decide(gate, task.held), Go):
+                gate.let(task.name)
 
     def opened(self, gate: AnyGate) -> None:
         """Wait for begin()."""
@@ -57,7 +62,7 @@ class _Later:
     def decide(self, gate: AnyGate, event: Event) -> Decision:
         """As the script says."""
         if not self._begun:
-            return Go()
+            return Hold()
         if event.call == "sleep":
             return Answer(0)
         return self._script.decide(gate, event)
@@ -68,10 +73,13 @@ class _Later:
             self._script.look(gate)
 
 
-def replay(scenario: Scenario, text: str, *, patience: float = PATIENCE) -> Replay:
+def replay(
+    scenario: Scenario, text: str, *, patience: float = PATIENCE, clock: bool = True, linger: float = 0.0
+) -> Replay:
     """Play a script. Blocks, `patience` seconds for a step that does not come, ENDING for the end.
 
-    Raises UsageError for a line that is no step, StageError, WorldError, GateError.
+    clock: whether time is the same in every run; False: as it is, alarms ring. linger: seconds at the end in which who
+    waits may still wake by himself. Raises UsageError for a line that is no step, StageError, WorldError, GateError.
     """
     script = Script(text, patience=patience)
     policy = _Later(script)
@@ -80,13 +88,12 @@ def replay(scenario: Scenario, text: str, *, patience: float = PATIENCE) -> Repl
         for command in scenario.before:
             if world.start(command).wait(60):
                 raise StageError(f"{command[0]} : n'a pas pu être préparé")
-        gate = undo.enter_context(Gate(world, policy, accesses=scenario.accesses, threads=True, clock=True))
+        gate = undo.enter_context(Gate(world, policy, accesses=scenario.accesses, threads=True, clock=clock))
         programs = {}
         for actor in scenario.actors:
             if actor.stays:
                 programs[actor.name] = _start(gate, actor)
-        if programs:
-            gate.settle(ENDING)
+                _in_turns(gate)
         first = len(gate.events())
         policy.begin(gate)
         for actor in scenario.actors:
@@ -102,6 +109,8 @@ def replay(scenario: Scenario, text: str, *, patience: float = PATIENCE) -> Repl
             except GateError:
                 break
             if not any(found.state == "held" for found in rest.values()):
+                time.sleep(linger)
+                rest = gate.settle(ENDING) if linger else rest
                 end = "rest"
                 break
         for actor in scenario.actors:
@@ -128,8 +137,26 @@ def replay(scenario: Scenario, text: str, *, patience: float = PATIENCE) -> Repl
     return Replay(run, judge(scenario, run), tuple(script.missed))
 
 
+def _in_turns(gate: Gate) -> None:
+    """Let one task go on after the other until nobody can: who moved last while he can, else the first by birth."""
+    last = ""
+    slept: Counter[str] = Counter()
+    while True:
+        gate.settle(ENDING)
+        held = {task.name: task.held for task in gate.held() if task.held is not None}
+        names = [name for name, event in held.items() if event.call != "sleep" or slept[name] < LAST_SLEEPS]
+        if not names:
+            return
+        last = last if last in names else names[0]
+        if held[last].call == "sleep":
+            slept[last] += 1
+            gate.answer(last, 0)
+        else:
+            gate.let(last)
+
+
 def _start(gate: Gate, actor: Actor) -> Program:
-    program = gate.start(actor.name, actor.command, env=actor.env)
+    program = gate.start(actor.name, actor.command, env=actor.env, cwd=actor.folder)
     for line in actor.typed:
         program.type(line)
     return program

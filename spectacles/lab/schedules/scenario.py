@@ -23,6 +23,7 @@ class Actor:
     prints: tuple[str, ...] = ()  # regular expressions that must each be found in what it prints
     never: tuple[str, ...] = ()  # and that must not
     last: bool = False  # started once all others have ended or wait; alone: what it says is of the end
+    folder: str = "."  # where it is started, within that of the scenario
 
     def __post_init__(self) -> None:
         for pattern in (*self.prints, *self.never):
@@ -49,9 +50,10 @@ class Service:
     operations: Mapping[str, tuple[str, ...]]  # actor -> "reserve", "5", "1"; one request each
     initial: Mapping[int, int]  # seats of each show before the run
     accepted: str  # a regular expression on the output of one that was accepted
-    refused: str
+    refused: str  # likewise; where both are found, it was refused
     seats: str = ""  # likewise of a consultation, with a group: the seats; "" where none is asked
     file: str = "spectacles.dat"  # where the table is at the end, "" if nowhere
+    refusals: bool = True  # whether a refusal must have a reason; False: whoever is refused may have been at any time
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Scenario:
     service: Service | None = None
     visible: tuple[str, ...] = ()  # paths that programs may read at their place
     accesses: bool = True  # whether each access to shared memory is a point of choice
+    passes: frozenset[str] = frozenset()  # kinds of failure (verdict.Why) that are let pass
     steps: int = STEPS
 
     def __post_init__(self) -> None:

@@ -43,10 +43,19 @@ class Search:
     """What is to be played next. take() a branch, play it, and give() its steps, until there is none.
 
     bound: preemptions at most. reduce: False plays every order. kills: deaths at most; who: which programs may be
-    killed, all if empty.
+    killed, all if empty. soonest: fewest departures first, however many preemptions: finds most races sooner, but the
+    first one found may not have the fewest preemptions.
     """
 
-    def __init__(self, bound: int, *, reduce: bool = True, kills: int = 0, who: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        bound: int,
+        *,
+        reduce: bool = True,
+        kills: int = 0,
+        who: frozenset[str] = frozenset(),
+        soonest: bool = False,
+    ) -> None:
         self.bound = bound
         self.played = 0
         self.same = 0  # branches left out: they lead where another has led
@@ -54,7 +63,10 @@ class Search:
         self._reduce = reduce
         self.kills = kills
         self._who = who
-        self._queue: list[Branch] = [Branch(0, 0, 0, (), ())]
+        self.soonest = soonest
+        self._queue: list[tuple[tuple[int, int], Branch]] = [
+            ((0, 0), Branch(0, 0, 0, (), ()))
+        ]  # in the order of being played
         self._numbers = itertools.count(1)
         self._known: dict[
             tuple[int, str], tuple[int, int]
@@ -72,7 +84,7 @@ class Search:
     def take(self) -> Branch | None:
         """Return what is to be played next, None if there is nothing now."""
         while self._queue:
-            branch = heapq.heappop(self._queue)
+            branch = heapq.heappop(self._queue)[1]
             if branch.state is not None and self._is_known(branch.state, branch.preemptions, branch.kills):
                 self.same += 1
                 continue
@@ -80,8 +92,8 @@ class Search:
         return None
 
     def next_preemptions(self) -> int | None:
-        """Return the preemptions of the next branch, None if there is none."""
-        return self._queue[0].preemptions if self._queue else None
+        """Return the fewest preemptions of any branch that is left, None if there is none."""
+        return min((branch.preemptions for _, branch in self._queue), default=None)
 
     def give(self, branch: Branch, steps: tuple[Step, ...]) -> None:
         """Take in what a branch came to."""
@@ -147,7 +159,10 @@ class Search:
             for key, _ in before:
                 self._waiting.setdefault(key, []).append(branch)
         else:
-            heapq.heappush(self._queue, branch)
+            self._push(branch)
+
+    def _push(self, branch: Branch) -> None:
+        heapq.heappush(self._queue, ((branch.departures, -branch.preemptions) if self.soonest else (0, 0), branch))
 
     def _touch(self, task: str, keys: Keys) -> None:
         for key, changes in keys:
@@ -160,7 +175,7 @@ class Search:
                 for branch in self._waiting.pop(key, ()):
                     if branch.number in self._alone:
                         self._alone.discard(branch.number)
-                        heapq.heappush(self._queue, branch)
+                        self._push(branch)
 
     def _is_known(self, where: tuple[int, str], preemptions: int, kills: int) -> bool:
         known = self._known.get(where) if self._reduce else None

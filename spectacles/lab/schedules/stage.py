@@ -5,7 +5,7 @@
           ── choose ─▶ one task moves up to its next such call, or sleeps, or ends; and so on, until nobody can move
 
 A choice is a word: the name of the task that is let go, or "kill NAME". Where the words given end, the task that moved
-last goes on if it can, else the next by birth.
+last goes on if it can, else the first by birth; who was preempted, only once nobody else can.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -190,7 +190,7 @@ class Stage:
             )
             self._gate = undo.enter_context(gate)
             for actor in scenario.actors:
-                if gate.prepare(actor.name, actor.command, env=actor.env):
+                if gate.prepare(actor.name, actor.command, env=actor.env, cwd=actor.folder):
                     self._copied.add(actor.name)
             for name in self._copied:  # until all are there: what they do before may take numbers of processes
                 os.close(gate.spawn(name))
@@ -305,6 +305,7 @@ class Stage:
         spun = 0
         idle = 0
         self._passed: dict[str, int] = {}
+        kept: set[str] = set()  # who was preempted, and has not moved since
         rest = self._settle()
         while True:
             ready = self._ready(last, spun)
@@ -317,7 +318,10 @@ class Stage:
                 choice = choices[number]
                 self._check(choice, ready, expected[number] if number < len(expected) else "")
             else:
-                choice = default(ready, last)
+                choice = default(ready, last, kept)
+            if choice.rpartition(" ")[2] != last and any(one.task == last and not one.yields for one in ready):
+                kept.add(last)
+            kept.discard(choice.rpartition(" ")[2])
             asleep = {name for name, found in rest.items() if found.state == "asleep"}
             known = len(gate.tasks)
             name, in_vain = self._do(choice)
@@ -377,12 +381,16 @@ class Stage:
         return name, False
 
 
-def default(ready: Sequence[Ready], last: str) -> str:
-    """Return who goes on where nothing else is asked for: who moved last, else the next by birth after him."""
+def default(ready: Sequence[Ready], last: str, kept: Collection[str] = ()) -> str:
+    """Return who goes on where nothing else is asked for: who moved last, else the first by birth.
+
+    kept: who was preempted comes after all others, so that what is between his two steps is all that there can be.
+    """
     names = [one.task for one in ready]
     for one in ready:
         if one.task == last and not one.yields:
             return last
     if last in names:  # it yields
         return names[(names.index(last) + 1) % len(names)]
-    return next((one.task for one in ready if not one.yields), names[0])
+    moving = [one.task for one in ready if not one.yields]
+    return next((name for name in moving if name not in kept), moving[0] if moving else names[0])

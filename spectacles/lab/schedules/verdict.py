@@ -45,10 +45,8 @@ class Failure:
 
 
 def judge(scenario: Scenario, run: Run) -> Failure | None:
-    """Return the first thing that is wrong with a run, None if nothing is."""
-    for failure in _failures(scenario, run):
-        return failure
-    return None
+    """Return the first thing that is wrong with a run, None if nothing is that the scenario does not let pass."""
+    return next((failure for failure in _failures(scenario, run) if failure.why not in scenario.passes), None)
 
 
 def _failures(scenario: Scenario, run: Run) -> Iterator[Failure]:
@@ -159,12 +157,14 @@ def _content(content: Content, run: Run) -> Iterator[Failure]:
             )
 
 
+def operations(service: Service, run: Run) -> list[Operation]:
+    """Return what each client of a run asked and was told."""
+    found = (_operation(service, name, words, run) for name, words in service.operations.items())
+    return [operation for operation in found if operation is not None]
+
+
 def _service(service: Service, run: Run, killed: set[str]) -> Iterator[Failure]:
-    operations = [
-        operation
-        for name, words in service.operations.items()
-        if (operation := _operation(service, name, words, run)) is not None
-    ]
+    history = operations(service, run)
     final = None
     if service.file:
         try:
@@ -173,9 +173,9 @@ def _service(service: Service, run: Run, killed: set[str]) -> Iterator[Failure]:
             yield Failure(Why.CONTENT, f"{service.file} : {error}")
             return
         final = {show: seats for show, seats in final.items() if show in service.initial}
-    report = linearizability.check(operations, service.initial, final=final, time_limit=JUDGING)
+    report = linearizability.check(history, service.initial, final=final, time_limit=JUDGING)
     if report.verdict is Verdict.INVALID:
-        told = "\n".join(f"{operation.client} : {_told(operation)}" for operation in operations)
+        told = "\n".join(f"{operation.client} : {_told(operation)}" for operation in history)
         yield Failure(
             Why.ACCOUNTS,
             f"ce qui a été dit aux clients ne peut pas venir d'un seul guichet\n{told}\n{report.explain()}",
@@ -194,10 +194,11 @@ def _operation(service: Service, name: str, words: Sequence[str], run: Run) -> O
     seats = int(words[2]) if kind == "reserve" else 0
     result: int | bool | None = None
     if kind == "reserve":
-        result = (
-            True if re.search(service.accepted, printed) else False if re.search(service.refused, printed) else None
-        )
-    elif service.seats and (found := re.search(service.seats, printed)):
+        if re.search(service.refused, printed, re.MULTILINE):
+            result = False if service.refusals else None
+        elif re.search(service.accepted, printed, re.MULTILINE):
+            result = True
+    elif service.seats and (found := re.search(service.seats, printed, re.MULTILINE)):
         result = int(found[1])
     if result is None:
         done = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -108,6 +109,8 @@ class Segment:
     lines: tuple[Line, ...]
     preempted: str = ""  # who was kept from going on for it, "" if nobody was
     before: str = ""  # and what he was about to do
+    place: str = ""  # where: "booth.c:24"
+    source: str = ""  # and what stands there
     killed: bool = False  # it does not move: it is killed here
 
 
@@ -206,14 +209,12 @@ def segments(run: Run, sources: Sources) -> list[Segment]:
         lines = tuple(_line(event, told, sources) for event in doing.get(index, ()))
         last = next((one for one in step.ready if one.task == step.last and not one.yields), None)
         if found and found[-1].task == task and not verb and not found[-1].killed:
-            found[-1] = Segment(task, found[-1].lines + lines, found[-1].preempted, found[-1].before)
+            found[-1] = dataclasses.replace(found[-1], lines=found[-1].lines + lines)
             continue
         preempted = last.task if last is not None and last.task != task and not verb else ""
-        before = ""
-        if preempted:
-            pending = _pending(run, index, preempted)
-            before = event_words(pending, sources) if pending is not None else ""
-        found.append(Segment(task, lines, preempted, before, verb == "kill"))
+        pending = _pending(run, index, preempted) if preempted else None
+        waits = _line(pending, told, sources) if pending is not None else Line("")
+        found.append(Segment(task, lines, preempted, waits.text, waits.place, waits.source, verb == "kill"))
     return found
 
 
@@ -229,7 +230,7 @@ def _told(run: Run) -> dict[int, str]:
 
 def _at(event: Event, told: Mapping[int, str]) -> str:
     """Return where an event comes from, "" where nobody knows. A call is before the place that it returns to."""
-    at = str(event.arguments.get("at") or told.get(event.seq, ""))
+    at = str(told.get(event.seq) or event.arguments.get("at") or "")  # of a pwrite(2), "at" is where in the file
     program, _, offset = at.partition("+")
     if not offset or event.kind == Kind.ACCESS or event.call == BEGINS:
         return at
