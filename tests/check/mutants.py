@@ -22,8 +22,20 @@ def index() -> dict[int, tuple[int, tuple[str, ...], str]]:
     }
 
 
-def dossier(folder: Path, question: int, defect: int = 0) -> Path:
-    """Make a folder as a student hands it in: sources and a Makefile that builds `serveur` and `client`. Return it."""
+# Where a sale is lost with no system call between the test and the change: question and flags, and of the sound twin.
+RACES = {
+    "between two instructions, in shared memory": (2, "-DRESERVERS=2 -DRACE=1"),
+    "looked at before the lock, in shared memory": (2, "-DRESERVERS=2 -DRACE=2"),
+    "between two threads, in plain memory": (4, "-DRACE=1"),
+}
+TWINS = {"two processes": (2, "-DRESERVERS=2"), "threads": (4, "")}
+
+
+def dossier(folder: Path, question: int, defect: int = 0, more: str = "") -> Path:
+    """Make a folder as a student hands it in: sources and a Makefile that builds `serveur` and `client`. Return it.
+
+    more: flags of the compiler.
+    """
     folder.mkdir(parents=True)
     client = 2 if question in (3, 4) else question
     shutil.copy(C / "spectacles.h", folder)
@@ -31,7 +43,7 @@ def dossier(folder: Path, question: int, defect: int = 0) -> Path:
         shutil.copy(path, folder)
     shutil.copy(DEFECTS / f"q{question}_server.c", folder / "serveur.c")
     shutil.copy(DEFECTS / f"q{client}_client.c", folder / "client.c")
-    flags = f"-std=c11 -g -O1 -pthread -DDEFECT={defect}"
+    flags = f"-std=c11 -g -O1 -pthread -DDEFECT={defect} {more}"
     (folder / "Makefile").write_text(
         f"all: serveur client\nserveur: serveur.c\n\tcc {flags} -o $@ $<\nclient: client.c\n\tcc {flags} -o $@ $<\n"
     )

@@ -9,8 +9,9 @@
     report            the report for people
     starts, dialogue, sweeps      the checks: start commands alone; the client's dialogue; every call between a request
                                   and its answer
+    schedules                     races: two clients in every order that matters, down to the instruction
 
-Leans on programs, display, kernel, gate, record, judge and dossier.
+Leans on programs, display, kernel, gate, record, judge, dossier and schedules.
 """
 
 from __future__ import annotations

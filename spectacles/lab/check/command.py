@@ -22,6 +22,7 @@ from spectacles.lab.check import (  # noqa: F401  (some for their checks)
     pages,
     replay,
     report,
+    schedules,
     starts,
     sweeps,
     wire,

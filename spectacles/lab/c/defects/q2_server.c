@@ -1,6 +1,10 @@
 /* Question 2, sound: one message queue, two children, shared segment and named semaphore. */
 #include "file.h"
 
+#ifndef RESERVERS
+#define RESERVERS 1 /* children that reserve: up to 3 */
+#endif
+
 static void cleanup(void) {
     if (getpid() != shared.owner)
         return;
@@ -32,6 +36,7 @@ int main(int argc, char **argv) {
     create_queue(&o);
     LOG("[INFO] file de messages 0x%08x\n", (unsigned)o.key);
     spawn(serve_lists);
-    spawn(serve_reservations);
+    for (int i = 0; i < RESERVERS; i++)
+        spawn(serve_reservations);
     return supervise();
 }
