@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from spectacles.common.errors import SpectaclesError
 from spectacles.lab.check.model import NotApplicable, NotReached
-from spectacles.lab.check.sites import plain
 from spectacles.lab.dossier.driving import Bench
+from spectacles.lab.dossier.sites import plain
 from spectacles.lab.gate.events import Kind
 from spectacles.lab.record import sources
 

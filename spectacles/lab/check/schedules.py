@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from spectacles.common.errors import SpectaclesError
 from spectacles.lab.check.model import TIMELINE, NotApplicable, Outcome, defect, ok
 from spectacles.lab.check.registry import check
-from spectacles.lab.check.sites import RECEIVING, SENDING
+from spectacles.lab.dossier.sites import RECEIVING, SENDING
 from spectacles.lab.gate.events import Kind
 from spectacles.lab.schedules import verdict, words
 from spectacles.lab.schedules.explorer import Verdict, explore
