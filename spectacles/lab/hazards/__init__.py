@@ -4,6 +4,7 @@
     hazard.py    Hazard: what a file of the catalogue says
     play.py      play(): one of the two programs of a hazard, run under its script; Outcome
     view.py      both runs side by side, in a terminal and as a page; step by step
+    words.py     what the messages of the catalogue say
     predict.py   what people expect, asked before and compared after
     by_hand.py   the programs of a hazard in a directory, for people to try in other terminals
     crash.py     the crash map: a server, ours or anybody's, killed at each call of one reservation

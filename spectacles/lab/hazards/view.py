@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import bisect
 import os
 import sys
 import termios
 import textwrap
 import tty
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from spectacles.lab.display.french import unbroken
+from spectacles.lab.hazards import words
 from spectacles.lab.hazards.hazard import BROKEN, SOUND, Hazard
 from spectacles.lab.hazards.play import Outcome, play
 from spectacles.lab.record import derive, store
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 NAMES = {BROKEN: "cassé", SOUND: "sain"}
 ASIDE = (Action.BIRTH, Action.MAKE, Action.CLOSE, Action.NOTE, Action.OTHER)
 PREPARED = "neuf"  # the file that becomes the table: not worth a line
-PERIODS = (1, 2, 3, 4)  # lines that may repeat themselves
-REPEATS = 3  # from so many times on they are folded
+EXISTS = "EEXIST"  # who makes what is there already opens it
+TOLD = 2  # how often the same line is told
+LEAST = 3  # lines that are folded
 STUCK = "attend pour toujours"
 
 
@@ -56,13 +57,16 @@ class Scene:
         with recorder:
             self.outcome: Outcome = play(hazard, which, sink=recorder.sink)
         run = derive.run(recorder.record, f"{hazard.title} : {NAMES[which]}")
-        self.run: Run = replace(
-            run,
-            lanes=tuple(lane for lane in run.lanes if lane.id != PREPARED),
-            steps=tuple(step for step in run.steps if step.object != PREPARED),
+        self.run: Run = words.clear(
+            replace(
+                run,
+                lanes=tuple(lane for lane in run.lanes if lane.id != PREPARED),
+                steps=tuple(step for step in run.steps if step.object != PREPARED),
+            )
         )
         self.timeline = Timeline(self.run)
-        self.lines = _folded_repeats(list(self._lines()))
+        self.told = self._lines()
+        self.lines = _folded_repeats(self.told)
 
     @property
     def as_expected(self) -> bool:
@@ -91,59 +95,89 @@ class Scene:
 
     def notes(self) -> dict[int, str]:
         """Return the seats, by the seqs of the steps with which they changed."""
-        return {line.seq: f"places {_seats(line.seats)}" for line in self.lines if line.seats}
+        return {line.seq: f"places {_seats(line.seats)}" for line in self.told if line.seats}
 
     def _is_stuck(self, name: str) -> bool:
         return name in self.outcome.waits and (
             not name.startswith("serve") or name in self.hazard.signatures[self.which].waits
         )
 
-    def _lines(self) -> Iterator[Line]:
-        changes = list(self.outcome.seen)
-        places = [place for place, _ in changes]
-        told = 0
-        for row in self.timeline.rows:
-            step = row.step
-            if step.action in ASIDE and not step.errno:
-                continue
-            if step.action is Action.OPEN and row.part is Part.WHOLE:
-                continue
-            if step.action is Action.DEATH and "." in step.task:
-                continue  # a thread, when it has done its work
-            known = bisect.bisect_right(places, step.until or step.seq)
-            seats: tuple[int, ...] = ()
-            if known > told and row.part is not Part.BEGINS:
-                told, seats = known, changes[known - 1][1]
-            outcome = said.outcome(step)
-            yield Line(
-                step.seq, step.task, _text(row, self.timeline, outcome), seats, bool(outcome) or row.part is Part.BEGINS
+    def _lines(self) -> list[Line]:
+        rows = [row for row in self.timeline.rows if self._is_shown(row)]
+        lines = [
+            Line(
+                row.step.seq,
+                row.step.task,
+                self._text(row),
+                (),
+                bool(said.outcome(row.step)) or row.part is Part.BEGINS,
             )
+            for row in rows
+        ]
+        for seen, seats in self.outcome.seen:
+            at = self._changed_by(rows, seen)
+            if lines:
+                lines[at] = replace(lines[at], seats=seats)
+        return lines
+
+    def _text(self, row: Row) -> str:
+        text = said.told(row, self.timeline)
+        known = row.part is not Part.BEGINS  # where it begins nobody knows yet how it goes
+        outcome = said.outcome(row.step) if known else ""
+        begun = row.part is Part.WHOLE and not row.step.until and row.step.action in (Action.WRITE, Action.SEND)
+        if begun and row.step.task in self.outcome.killed:  # as it was held there
+            return f"retenu avant : {text}"
+        return f"{text} : {outcome}" if outcome and outcome not in text else text
+
+    @staticmethod
+    def _is_shown(row: Row) -> bool:
+        step = row.step
+        if step.action in ASIDE and (not step.errno or step.errno == EXISTS):
+            return False
+        if step.interrupted and step.action is Action.WRITE and not step.object:
+            return False  # a line that is printed a moment later
+        if step.action is Action.OPEN and row.part is Part.WHOLE:
+            return False
+        return not (step.action is Action.DEATH and "." in step.task)  # a thread, when it has done its work
+
+    def _changed_by(self, rows: Sequence[Row], seen: int) -> int:
+        """Return which row has changed the seats, when they were seen changed just before the event `seen`.
+
+        The last that writes to their file, or gives it its name; else, as not all writes are seen, the last one over.
+        """
+        since = max((other for other, _ in self.outcome.seen if other < seen), default=0)
+        over = 0
+        for at, row in enumerate(rows):
+            step, file = row.step, self.hazard.seats_file
+            began = max(step.began, step.seq)
+            if row.part is Part.BEGINS or began >= seen:
+                continue
+            writes = step.object == file and step.action in (Action.WRITE, Action.CHANGE)
+            if (writes or (step.call == "rename" and file in step.words)) and began >= since:
+                return at
+            if (step.until or step.seq) <= seen:
+                over = at
+        return over
 
 
 def _folded_repeats(lines: list[Line]) -> list[Line]:
-    """Return the lines with what repeats itself many times told once, and how often."""
+    """Return the lines, with what has been told before told no more where there is much of it."""
     found: list[Line] = []
-    at = 0
-    while at < len(lines):
-        for period in PERIODS:
-            same = [(line.task, line.text) for line in lines[at : at + period]]
-            times = 1
-            while [(line.task, line.text) for line in lines[at + times * period : at + (times + 1) * period]] == same:
-                times += 1
-            if times >= REPEATS:
-                found += lines[at : at + period]
-                found.append(Line(lines[at].seq, "", f"… encore {times - 1} fois", ()))
-                at += times * period
-                break
+    known: Counter[tuple[str, str]] = Counter()
+    again: list[Line] = []
+    for line in [*lines, None]:
+        if line is not None and not line.seats and known[line.task, line.text] >= TOLD:
+            again.append(line)
+            continue
+        if len(again) >= LEAST:
+            found.append(Line(again[0].seq, "", f"… {len(again)} lignes de même", ()))
         else:
-            found.append(lines[at])
-            at += 1
+            found += again
+        again = []
+        if line is not None:
+            known[line.task, line.text] += 1
+            found.append(line)
     return found
-
-
-def _text(row: Row, timeline: Timeline, outcome: str) -> str:
-    text = said.told(row, timeline)
-    return f"{text} : {outcome}" if outcome and outcome not in text else text
 
 
 def _seats(seats: Sequence[int]) -> str:
@@ -156,10 +190,30 @@ def _seats(seats: Sequence[int]) -> str:
 def pairs(left: Scene, right: Scene) -> list[tuple[Line | None, Line | None]]:
     """Return the lines of two runs, those that are alike beside each other."""
     found: list[tuple[Line | None, Line | None]] = []
-    ours, theirs = ([(line.task, line.text) for line in scene.lines] for scene in (left, right))
-    for _, i, i_end, j, j_end in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
-        found += zip_longest(left.lines[i:i_end], right.lines[j:j_end])
-    return found
+    ours, theirs = left.lines, right.lines
+    # The most that can stand side by side: best[i][j] of those from i and from j on.
+    best = [[0] * (len(theirs) + 1) for _ in range(len(ours) + 1)]
+    for i in range(len(ours) - 1, -1, -1):
+        for j in range(len(theirs) - 1, -1, -1):
+            best[i][j] = best[i + 1][j + 1] + 1 if _alike(ours[i], theirs[j]) else max(best[i + 1][j], best[i][j + 1])
+    i = j = 0
+    apart: tuple[list[Line], list[Line]] = ([], [])
+    while i < len(ours) or j < len(theirs):
+        if i < len(ours) and j < len(theirs) and _alike(ours[i], theirs[j]):
+            found += [*zip_longest(*apart), (ours[i], theirs[j])]
+            apart = ([], [])
+            i, j = i + 1, j + 1
+        elif j == len(theirs) or (i < len(ours) and best[i + 1][j] >= best[i][j + 1]):
+            apart[0].append(ours[i])
+            i += 1
+        else:
+            apart[1].append(theirs[j])
+            j += 1
+    return [*found, *zip_longest(*apart)]
+
+
+def _alike(one: Line, other: Line) -> bool:
+    return (one.task, one.text) == (other.task, other.text)
 
 
 def show(screen: Console, left: Scene, right: Scene, *, wait: Callable[[str], bool] | None = None) -> None:
