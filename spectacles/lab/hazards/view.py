@@ -20,7 +20,7 @@ from spectacles.lab.hazards.play import Outcome, play
 from spectacles.lab.record import derive, store
 from spectacles.lab.record.drawings import page, said
 from spectacles.lab.record.drawings.timeline import Part, Row, Timeline
-from spectacles.lab.record.model import Action, Run
+from spectacles.lab.record.model import Action, Run, Step
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,13 +121,16 @@ class Scene:
         return lines
 
     def _text(self, row: Row) -> str:
-        text = said.told(row, self.timeline)
+        text = said.told(row, self.timeline).replace("attend : lock ", "attend : ")
         known = row.part is not Part.BEGINS  # where it begins nobody knows yet how it goes
         outcome = said.outcome(row.step) if known else ""
-        begun = row.part is Part.WHOLE and not row.step.until and row.step.action in (Action.WRITE, Action.SEND)
-        if begun and row.step.task in self.outcome.killed:  # as it was held there
+        if row.part is Part.WHOLE and self._never_made(row.step):
             return f"retenu avant : {text}"
         return f"{text} : {outcome}" if outcome and outcome not in text else text
+
+    def _never_made(self, step: Step) -> bool:
+        """Say whether a task was killed while it was held there."""
+        return not step.until and step.action in (Action.WRITE, Action.SEND) and step.task in self.outcome.killed
 
     @staticmethod
     def _is_shown(row: Row) -> bool:
@@ -150,7 +153,7 @@ class Scene:
         for at, row in enumerate(rows):
             step, file = row.step, self.hazard.seats_file
             began = max(step.began, step.seq)
-            if row.part is Part.BEGINS or began >= seen:
+            if row.part is Part.BEGINS or began >= seen or self._never_made(step):
                 continue
             writes = step.object == file and step.action in (Action.WRITE, Action.CHANGE)
             if (writes or (step.call == "rename" and file in step.words)) and began >= since:

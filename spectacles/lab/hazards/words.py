@@ -20,7 +20,17 @@ _NAMED = re.compile(r"^(.*?) (?:\d+ \((0x[0-9a-f]+)\)|\S+\+0x[0-9a-f]+)$")  # by
 
 def clear(run: Run) -> Run:
     """Return a run with its messages in words, and things called as simply as their number allows."""
-    return replace(run, lanes=_lanes(run.lanes), steps=tuple(_step(step) for step in run.steps))
+    numbers: dict[int, int] = {}  # of requests, drawn by lot: 1, 2...
+    files = {lane.id for lane in run.lanes if lane.kind is LaneKind.FILE}
+    steps = [_step(step, numbers) for step in run.steps]
+    locked = {Action.TAKE: "prend le verrou", Action.RELEASE: "rend le verrou"}  # that a file has
+    steps = [
+        replace(step, words=locked[step.action])
+        if step.object in files and step.action in locked and not step.errno
+        else step
+        for step in steps
+    ]
+    return replace(run, lanes=_lanes(run.lanes), steps=tuple(steps))
 
 
 def _lanes(lanes: tuple[Lane, ...]) -> tuple[Lane, ...]:
@@ -36,13 +46,13 @@ def _lanes(lanes: tuple[Lane, ...]) -> tuple[Lane, ...]:
     return tuple(found)
 
 
-def _step(step: Step) -> Step:
+def _step(step: Step, numbers: dict[int, int]) -> Step:
     if step.action is Action.TAKE and step.errno == "EAGAIN":
-        return replace(step, words="essaie de prendre")
+        return replace(step, words="essaie de prendre le verrou")
     if step.action is Action.WRITE and not step.object:  # to the terminal: the whole line
         return replace(step, words=f"affiche « {step.data.decode('utf-8', 'replace').strip()} »")
     verb = VERBS.get(step.action)
-    said = _said(step.data) if verb and step.size == len(step.data) else ""
+    said = _said(step.data, numbers) if verb and step.size == len(step.data) else ""
     if not said:
         return step
     kind = re.search(r", type \d+$", step.words)
@@ -51,7 +61,7 @@ def _step(step: Step) -> Step:
     return replace(step, words=f"{verb} {said}{suffix}")
 
 
-def _said(data: bytes) -> str:
+def _said(data: bytes, numbers: dict[int, int]) -> str:
     """Return what a message says, "" for what is text, or is none of the catalogue's."""
     if len(data) == _MESSAGE.size + 4 and data[12:19] in (b"demande", b"reponse"):
         pid, show, places, word = _MESSAGE.unpack_from(data)
@@ -61,6 +71,9 @@ def _said(data: bytes) -> str:
         return f"la réponse : spectacle {show}, {places}"
     if len(data) == 20 and data.startswith(b"reponses"):  # the FIFO of the answer, the show
         return f"« {data[:16].rstrip(bytes(1)).decode('ascii', 'replace')} », {struct.unpack_from('=i', data, 16)[0]}"
+    if len(data) == 16 and not data.startswith(b"reponses"):
+        pid, show, places, number = struct.unpack("=4i", data)
+        return f"PID {pid}, spectacle {show}, {places} places, n° {numbers.setdefault(number, len(numbers) + 1)}"
     text = data.rstrip(b"\0")
     if not data or len(data) % 4 or len(data) > _LONGEST or (len(text) > 1 and all(32 <= byte < 127 for byte in text)):
         return ""

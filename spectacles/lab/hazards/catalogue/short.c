@@ -28,7 +28,7 @@ static void server(void) {
         pread(file, seats, sizeof seats, 0);
         seats[request[0]] -= request[1];
         pwrite(file, seats, sizeof seats, 0);
-        say("spectacle %d : %d places vendues", request[0], request[1]);
+        say("spectacle %d : %d place%s", request[0], request[1], request[1] > 1 ? "s vendues" : " vendue");
     }
 }
 
