@@ -166,13 +166,32 @@ def hear(connection: socket.socket, seconds: float) -> list[bytes]:
 
 
 def idle(step: Step) -> int:
-    """Open connections and say nothing. Return how many there are."""
+    """Open connections and say nothing, for 40 s at most. Return how many there are.
+
+    No faster than they are accepted: what does not fit into the queue of the listener is tried again a second later.
+    """
     count = 0
+    until = time.monotonic() + 40.0
     with contextlib.suppress(OSError):
-        for _ in range(step["count"]):
+        while count < step["count"] and time.monotonic() < until:
             held.append(socket.create_connection(("127.0.0.1", step["port"]), timeout=step["seconds"]))
             count += 1
+            if count % 4 == 0:
+                soon = time.monotonic() + 0.5
+                while unaccepted(step["port"]) and time.monotonic() < soon:
+                    time.sleep(0.001)
     return count
+
+
+def unaccepted(port: int) -> int:
+    """Return how many connections lie in the queue of whoever listens on a port."""
+    local = f":{port:04X} "
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError), open(f"/proc/net/{name}") as file:
+            for row in file:  # those that listen come first
+                if local in row and row.split()[3] == "0A":
+                    return int(row.split()[4].partition(":")[2], 16)
+    return 0
 
 
 def listening(step: Step) -> list[str]:
