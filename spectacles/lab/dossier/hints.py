@@ -176,7 +176,7 @@ def answers(question: str, *, port: str = "", kind: str = "login", known: Sequen
         return ["1000"]
     if has(NAME, asked) and not has(r"num[ée]ro|number|numero|\bid\b", asked):
         return ["{client}", "1"]
-    if has(r"\bid\b|identifiant|uid", asked) and kind == "login":
+    if has(r"\bid\b|identifiant|uid|num[ée]ro|number|compte|account", asked) and kind == "login":
         return ["{read}", "1", "{client}"]
     if has(r"source|from\b|d[ée]part|origine|destin|\bto\b|arriv|ville|city|citt", asked):
         return [*known[:6], "{client}", "1"]
@@ -322,7 +322,7 @@ def _patterns(line: str, start: int, end: int, item: str, with_item: bool) -> It
         inside = before.rfind(f"[{item}]")
         if inside > 0 and "[" not in before[inside + 1 :]:
             yield rf"\[{{item}}\][^\[\]\n]*?{number}(?!\d){behind}"
-        head = re.match(rf"(\W*){escape(item)}(?!\d)", line)
+        head = re.match(rf"(\W*(?:[^\W\d]+\s+)?){escape(item)}(?!\d)", line)
         if head and head.end() <= start:
             open_ = escape(head[1].strip())
             close = escape(line[head.end() :].strip()[:1])

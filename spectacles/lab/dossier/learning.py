@@ -379,7 +379,7 @@ class _Learner:
         if not there:
             return True
         clear = re.search(r"[^\W\d]{4}", self.menu) is not None
-        return len(here) >= len(there) - 1 or (clear and not here)
+        return 2 * len(set(here) & set(there)) >= len(there) or (clear and not here)
 
     # To the menu
 
@@ -396,7 +396,7 @@ class _Learner:
             kind = "" if self.over() else self._kind(text)
             if kind:
                 self.login = tuple(line for _, line in self.trail)
-                return kind, text
+                return kind, self._shortened(text)
             moves = [] if self.over() or len(self.trail) >= MOST_LINES else self._moves(text)
             if time.monotonic() > limit:
                 return "", last
@@ -431,6 +431,28 @@ class _Learner:
                 self.client.kill()
                 text = ""
 
+    def _shortened(self, text: str) -> str:
+        """Leave out of the login what led back to where it began, if the menu is reached without; return its text."""
+        asked = [question for question, _ in self.trail]
+        for first, question in enumerate(asked):
+            last = len(asked) - 1 - asked[::-1].index(question)
+            if last == first:
+                continue
+            with contextlib.suppress(NotReadyError):
+                short = (*self.login[:first], *self.login[last:])
+                reached = self.start()
+                for line in short:
+                    if not self.over():
+                        reached = self.say(line, _question(reached))
+                if not self.over() and _question(reached) == _question(text):
+                    self.login = short
+                    return reached
+            if not self.over():
+                self.client.kill()
+                self.bench.until(self.over, 1.0)
+            return self.again()
+        return text
+
     def _kind(self, text: str) -> str:
         """Return what a client asks: "menu" with a reservation in it, "commands", "questions" of a reservation, ""."""
         options = hints.options(text)
@@ -457,7 +479,8 @@ class _Learner:
             return [key for key in hints.doors(options) if key not in here]
         role = hints.role(question, False, False, "reserve")
         if role == "{item}":
-            return [line for line in ("{item}", "1", "2") if line not in here]
+            told = ("{read}",) if self.profile.reads else ()
+            return [line for line in (*told, "{item}", "1", "2") if line not in here]
         found = hints.answers(question, port=self.port, known=self.known)
         found = [line.replace("{client}", "{client}{run}") for line in found]
         if not self.profile.reads:

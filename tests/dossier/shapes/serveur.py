@@ -1,0 +1,5 @@
+"""Serves, without a word."""
+
+import guichet
+
+guichet.serve(7000)
