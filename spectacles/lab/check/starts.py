@@ -160,8 +160,9 @@ def defect_restart(case: Case, bench: Bench, done: str) -> Outcome | None:
             source=source,
         )
     if case.profile.talks:
-        answer = bench.ask(bench.client("Z").consult(case.item().typed))
-        if not answer.known:
+        answers = [bench.ask(bench.client(name).consult(case.item().typed)) for name in ("Y", "Z")]
+        answer = answers[-1]
+        if not any(one.known or one.state == "other" for one in answers):
             return defect(
                 33,
                 "Tué par kill -9 puis relancé, le serveur ne sert plus personne.",
