@@ -31,6 +31,7 @@ LONG = "a" * 200  # letters typed where a number or a name is wanted
 HUGE = 1 << 28  # seats: a size that no buffer has
 OUT_OF_RANGE = ("99999999", "-1", "1000000")  # in the place of a show
 NOBODY = ("9", "8", "7", "12")  # shows that a small catalogue has not
+TOGETHER = 3  # times that a client sends while the server is suspended
 STILL = 0.03  # seconds for which nothing has run: all that was to be sent is
 FLOOD = 1 << 16  # bytes printed by a client at the end of its input: it goes round and round
 LONG_PID = 1_234_567  # what 64-bit machines give, and a buffer of five digits does not hold
@@ -489,17 +490,23 @@ def together(case: Case) -> Outcome:
         case.seats(bench, clients[1], item)
         before = case.seats(bench, clients[0], item) - 1
         case.granted(bench.ask(clients[0].reserve(item, 1)))
+        pids = set(server.tree())
+        suspend(bench, pids)
+        resume(pids)
+        before -= 1  # the same, with nothing sent meanwhile: some calls fail of that alone
+        case.granted(bench.ask(clients[0].reserve(item, 1)))
         bench.log.clear()
-        for asking in (clients[:1], clients) if crowd else (clients[:1],):
+        for asking in (clients[:1], clients) if crowd else TOGETHER * (clients[:1],):
             pids = set(server.tree())
-            requests = [client.reserve(item, 1) for client in asking]
-            suspend(pids, signal.SIGSTOP)
+            seats = case.most(2)  # not what was asked for before, which may still lie in memory
+            requests = [client.reserve(item, seats) for client in asking]
+            suspend(bench, pids)
             bench.drive(*requests, timeout=bench.patience, until=lambda: all_wait(bench, requests))  # noqa: B023
-            suspend(pids, signal.SIGCONT)
+            resume(pids)
             answers = bench.ask_all(*requests, timeout=2 * case.patience)
             lost = [answer for answer in answers if answer.state != "yes"]
             left = bench.ask(clients[1].consult(item)).left if not lost else None
-            before -= len(asking)
+            before -= seats * len(asking)
             wrong = "" if left in (None, before) else f" ; il reste {left} place(s) au lieu de {before}"
             if lost and crowd and len(asking) == 1:
                 raise NotReached(f"une demande faite pendant qu'il est suspendu n'a pas de réponse ({lost[0]})")
@@ -543,8 +550,18 @@ def all_wait(bench: Bench, requests: Sequence[Request]) -> bool:
     return sent and bool(doing) and not any(one.reads_terminal for one in doing) and bench.quiet_for > STILL
 
 
-def suspend(pids: Iterable[int], number: signal.Signals) -> None:
-    """Send SIGSTOP or SIGCONT to processes; those that are no more are passed over."""
+def suspend(bench: Bench, pids: set[int]) -> None:
+    """Stop processes, and wait until all their threads have stopped: on a busy machine that takes a while."""
+    _signal(pids, signal.SIGSTOP)
+    bench.until(lambda: all(one.state in "TtZX" for one in tasks.look(pids)))
+
+
+def resume(pids: Iterable[int]) -> None:
+    """Let processes that were stopped go on."""
+    _signal(pids, signal.SIGCONT)
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
     for pid in pids:
         with contextlib.suppress(OSError):
             os.kill(pid, number)

@@ -14,7 +14,7 @@ import signal
 import stat
 from typing import TYPE_CHECKING
 
-from spectacles.lab.check.dialogue import all_wait, judge, suspend
+from spectacles.lab.check.dialogue import all_wait, judge, resume, suspend
 from spectacles.lab.check.model import NotApplicable, NotReached, Outcome, defect, ok
 from spectacles.lab.check.registry import check
 from spectacles.lab.check.starts import PIPED, RUNNING, processor_use
@@ -230,7 +230,7 @@ def _arrive(case: Case, site: Site) -> Outcome | None:
         bench.log.append("B vient pendant ce temps ; le serveur est relâché")
         answers = bench.ask_all(first, second)
         lost = [answer for answer in answers if not answer.known]
-        if len(lost) != 1 or lost[0].state in ("late", "unsent") or bench.ended(bench.serving):
+        if len(lost) != 1 or lost[0].state != "stuck" or bench.ended(bench.serving):
             return None
         return defect(
             28,
@@ -960,12 +960,12 @@ def _vanish_suspended(case: Case) -> Outcome | None:
             if case.profile.style == "menu" and not bench.ask(victim.consult(item)).known:
                 return None
             request = victim.consult(item)
-            suspend(pids, signal.SIGSTOP)
+            suspend(bench, pids)
             bench.drive(request, timeout=bench.patience, until=lambda: all_wait(bench, [request]))  # noqa: B023
             victim.kill()
             program = victim.program
             bench.until(lambda: program is None or program.code is not None)  # noqa: B023
-            suspend(pids, signal.SIGCONT)
+            resume(pids)
             bench.settle(case.patience / 4)
         answers = [bench.ask(bench.client(name).consult(item), timeout=2 * case.patience) for name in ("C", "D")]
         if any(answer.known or answer.state == "other" for answer in answers):
