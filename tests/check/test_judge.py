@@ -28,7 +28,10 @@ from spectacles.lab.check.model import (
 )
 from spectacles.lab.check.registry import Check
 from spectacles.lab.check.runner import Judge
+from spectacles.lab.dossier import tasks
 from spectacles.lab.dossier.building import Built
+from spectacles.lab.dossier.driving import Bench
+from spectacles.lab.dossier.profile import Profile
 from tests import helpers
 from tests.check import mutants
 
@@ -129,6 +132,18 @@ def test_what_does_not_link(tmp_path: Path) -> None:
     done = helpers.run([*CHECK, "tp"], cwd=tmp_path)
     assert done.returncode == 3
     assert "make\N{NO-BREAK SPACE}: serveur.c:2: undefined reference to `ask'" in done.stdout
+
+
+def test_who_waits_for_a_processor_is_still_starting(tmp_path: Path) -> None:
+    """Beside others a start takes long; only who has computed for longer than any start does is taken for ready.
+
+    Seen to fail: with the time on the clock in its place. (A server that had not listened yet was taken for ready, and
+    accused of a lost lock.)
+    """
+    bench = Bench(tmp_path, Profile())
+    with helpers.background([sys.executable, "-c", "while True: pass"]) as spinning:
+        assert not bench.polls(tasks.look({spinning.pid}))
+        helpers.eventually(lambda: bench.polls(tasks.look({spinning.pid})), "it has computed for long", 120)
 
 
 # The runner, with checks of its own

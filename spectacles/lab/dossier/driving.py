@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 STEP = 0.001  # seconds between two looks
 SETTLED = 0.03  # seconds for which a task that waits for the keyboard has printed nothing: then it has said all
 UNCOUNTED = 1000  # seats of what nobody can ask for
+COMPUTED = 0.7  # seconds of processor time that hardly any start takes
 STARTING = 10.0  # seconds that a server may compute before it waits for its first request
 
 
@@ -468,7 +469,8 @@ class Bench:
         """Block until a server waits for requests, typing its first lines when it asks. Raises NotReadyError.
 
         Ready: all its tasks are asleep, and one of them in a call that brings requests. One that never sleeps is
-        taken for ready once it has run for the patience: there is nothing better to be seen.
+        taken for ready once it has computed for longer than any start takes, or wakes by the clock only: there is
+        nothing better to be seen. How long it has been there says nothing where it has to share a processor.
         """
         todo = list(self.profile.server_lines if lines is None else lines)
         begun = time.monotonic()
@@ -509,7 +511,8 @@ class Bench:
             else:
                 seen = {}
             passed = time.monotonic() - begun
-            if passed > soon and doing and not todo and self._channel_there(program) and self._busy(doing, last):
+            asks = passed > soon and bool(doing) and not todo and self._busy(doing, last)
+            if asks and self._channel_there(program) and (passed > late or self.polls(doing)):
                 return
             if passed > late or (passed > soon and self._free() and not self._busy(doing, last)):
                 raise NotReadyError(f"le serveur n'attend aucune requête : {describe(doing)}")
@@ -533,6 +536,12 @@ class Bench:
     def _free(self) -> bool:
         """Say whether the gate holds nobody: who is held looks asleep."""
         return self.gate is None or (self.gate.at_rest() and not self.gate.held())
+
+    def polls(self, doing: Sequence[tasks.Doing]) -> bool:
+        """Say whether tasks that do not sleep for good ask again and again, and are not just starting."""
+        if tasks.processor({one.pid for one in doing}) > COMPUTED:
+            return True
+        return self._free() and all(one.asleep for one in doing) and any(one.timed for one in doing)
 
     @staticmethod
     def _busy(doing: Sequence[tasks.Doing], last: dict[int, int]) -> bool:
