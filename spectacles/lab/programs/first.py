@@ -37,6 +37,9 @@ from spectacles.lab.programs import kernel, leftovers
 BUSY_CHECK = 0.1  # seconds between two looks at memory, at the disk and at the clock
 BIGGEST = 200_000  # bytes of one order
 STOPPING = 3.0  # seconds that all processes get to be dead after SIGKILL
+FREEING = (
+    9.0  # seconds that the numbers of dead threads get to be free again: they die as slowly as the machine is busy
+)
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MARKER = "SPECTACLES_WORLD"  # in the environment of all that runs in a world
@@ -433,8 +436,10 @@ class Keeper:
                 _signal(pid, signal.SIGKILL)
             self._reap()
             time.sleep(0.0002)
+        free = True
         if self._setup["private"]:
-            while not _are_free(order["pid"], order["numbers"]) and time.monotonic() < deadline:
+            deadline = time.monotonic() + FREEING
+            while not (free := _are_free(order["pid"], order["numbers"])) and time.monotonic() < deadline:
                 time.sleep(0.0005)
             leftovers.clear(self._stay | self._lent)
             for name, value in (
@@ -447,7 +452,7 @@ class Keeper:
             self._note()
             self._remove(self._objects())
         self._restore()
-        say(self._control, {"is": "fresh", "left": len(left)})
+        say(self._control, {"is": "fresh", "left": len(left), "free": free})
 
     def _restore(self) -> None:
         now = leftovers.tree(self._folder)

@@ -406,10 +406,11 @@ class World:
 
         numbers: so many after that one are made sure to be free; needed only after programs with threads.
         Without a private world, only what is known to be its programs' is removed, and PIDs go on. Blocks. Return
-        whether nobody is left. Raises WorldError.
+        whether nobody is left, and the numbers are free. Raises WorldError.
         """
         order = {"do": "reset", "keep": [program.inside for program in keep], "pid": pid, "numbers": numbers}
-        return not self._ask(order, "fresh")["left"]
+        answer = self._ask(order, "fresh")
+        return not answer["left"] and bool(answer["free"])
 
     def lend(self, path: str | Path) -> str:
         """Put a copy of a file beside the folder, readable for all, and return where its programs find it.

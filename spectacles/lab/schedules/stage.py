@@ -22,7 +22,7 @@ from spectacles.common.errors import SpectaclesError
 from spectacles.lab.gate import calls
 from spectacles.lab.gate.events import HAS, Event, Kind
 from spectacles.lab.gate.policy import Decision, Go, Hold
-from spectacles.lab.gate.supervisor import Gate
+from spectacles.lab.gate.supervisor import Gate, GateError
 from spectacles.lab.programs.world import Limits, World
 from spectacles.lab.schedules import points
 from spectacles.lab.schedules.scenario import SPIN, Scenario
@@ -209,7 +209,8 @@ class Stage:
 
     def play(self, choices: Sequence[str] = (), expected: Sequence[str] = ()) -> Run:
         """Play one schedule. choices: as many as are given; expected: the label of each, checked. Raises Diverged."""
-        self._world.reset(self._gate.prepared, pid=FIRST_PID, numbers=self._policy.numbers)
+        if not self._world.reset(self._gate.prepared, pid=FIRST_PID, numbers=self._policy.numbers):
+            raise GateError("ce qui a fini n'a pas encore rendu ses numéros : la machine est trop occupée")
         self._policy.clear()
         self._terminals: dict[str, int] = {}
         self._printed = {actor.name: bytearray() for actor in self.scenario.actors}
