@@ -377,6 +377,8 @@ def test_a_death_anywhere(tmp_path: Path) -> None:
     assert report.found.branch.kills == 1
     assert "kill server." in report.found.script
     assert report.found.sure
+    assert report.found.again is not None
+    assert report.found.again.failure == report.found.failure  # the same words: it knows who was killed
 
 
 def test_a_server_of_ours(tmp_path: Path) -> None:

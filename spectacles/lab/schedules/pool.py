@@ -99,7 +99,9 @@ class Worker:
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:  # Ctrl-C: nobody waits for the run that it plays
+            self.stop()
         with contextlib.suppress(OSError):
             self._in.close()
         try:

@@ -50,7 +50,9 @@ def judge(scenario: Scenario, run: Run) -> Failure | None:
 
 
 def _failures(scenario: Scenario, run: Run) -> Iterator[Failure]:
-    killed = {choice.partition(" ")[2].partition(".")[0] for choice in run.choices if choice.startswith("kill ")}
+    killed = {  # by a choice or by a line of a script
+        event.task.partition(".")[0] for event in run.events if event.kind == Kind.DECISION and event.call == "kill"
+    }
     if run.end == "endless":
         text = f"plus de {scenario.steps} pas sans que rien ne finisse : les tâches tournent sans avancer"
         yield Failure(Why.ENDLESS, text)
