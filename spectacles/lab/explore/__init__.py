@@ -54,7 +54,7 @@ def _parser() -> cli.Parser:
         "code de sortie : 0 rien trouvé, et tout essayé ; 1 un entrelacement se passe mal ; 2 usage ;\n"
         "3 les programmes ne démarrent pas ; 4 tout n'a pas pu être essayé, et rien trouvé ; 130 Ctrl-C.",
     )
-    parser.add_argument("what", nargs="?", metavar="Q | FICHIER.toml", help="question 1 à 5, ou un scénario")
+    parser.add_argument("what", nargs="?", metavar="Q | FICHIER.toml", help="question 1 à 5, x1, x2, ou un scénario")
     parser.add_argument("--profile", metavar="FICHIER", help="profil de « spectacles check » du programme d'un dossier")
     parser.add_argument("--c", action="store_true", help="la référence en C, au lieu du serveur et des clients Python")
     parser.add_argument(
@@ -131,7 +131,9 @@ def _scenario(options: Namespace, command: list[str], undo: contextlib.ExitStack
         if of_question:
             raise UsageError("--c, --clients et --seats vont avec une question, pas avec une commande")
         return scenarios.of_command(command, accesses=not options.calls_only)
-    question = process.question(options.what)
+    question = process.question(options.what, further=True)
+    if question == "x3_cluster":
+        raise UsageError("x3 : trois services etcd ne s'explorent pas (1 à 5, x1, x2)")
     if question is None:
         if of_question:
             raise UsageError("--c, --clients et --seats vont avec une question, pas avec un fichier")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -13,7 +15,7 @@ from spectacles.common.errors import UsageError, reason
 from spectacles.common.spectacle import MAX_SPECTACLE, Spectacle, pack_table
 from spectacles.lab.dossier.building import build
 from spectacles.lab.dossier.profile import load
-from spectacles.lab.programs import questions
+from spectacles.lab.programs import questions, reference
 from spectacles.lab.programs.questions import Question
 from spectacles.lab.schedules.profiles import of_profile
 from spectacles.lab.schedules.scenario import Actor, Content, Scenario, Service
@@ -28,12 +30,23 @@ PORT = 5000  # of question 5, in a world of its own
 ADDRESSES = ("--key", "1234", "--shm-key", "1235", "--sem-name", "/semaphore")  # likewise, where the original's will do
 
 
+_OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {  # see Question; else ADDRESSES of both
+    "q1_pipes": ((), None),
+    "q5_sockets": (("--port", str(PORT)), None),
+    "x1_sessions": (ADDRESSES[:4], ("--dir", ".", *ADDRESSES[:2])),
+    "x2_basket": (("--port", str(PORT)), ("--port", str(PORT))),
+}
+
+
 def of_command(command: list[str], *, accesses: bool = True) -> Scenario:
     """Return the scenario of one program that makes its own processes: it must end, with exit code 0.
 
     Its folder, copied for each run, is that of the program where its name has one, else the current one.
     """
     path = Path(command[0])
+    found = shutil.which(path.name) if path.is_absolute() else None
+    if found is not None and path.is_file() and os.path.samefile(found, path):
+        command, path = [path.name, *command[1:]], Path(path.name)  # the machine's: what lies beside it is nobody's
     folder = path.parent if "/" in command[0] else Path()
     words = [f"./{path.name}", *command[1:]] if "/" in command[0] else command
     if "/" in command[0] and not path.is_file():
@@ -74,8 +87,10 @@ def of_question(
     wanted = sum(int(words[2]) for words in requests if words[0] == "reserve")
     there = max(wanted - 1, 1) if seats is None else seats
     shows = {slot: Spectacle(slot + 1, f"Spectacle {slot}", "2027-01-15", there) for slot in range(MAX_SPECTACLE)}
-    addresses = ("--port", str(PORT)) if name == "q5_sockets" else ADDRESSES if name != "q1_pipes" else ()
-    question = Question(name, c, addresses, WARM)
+    if c and name not in reference.CLIENTS:
+        raise UsageError(f"--c : pas de référence en C de {name}")
+    options, asking = _OPTIONS.get(name, (ADDRESSES, None))
+    question = Question(name, c, options, WARM, asking)
     question.prepare(folder, pack_table(shows))
     env = {} if c else {**question.env, "SPECTACLES_NURSERY_LATER": "1", "PYTHONHASHSEED": "0"}
     actors = [Actor("server", tuple(question.server()), stays=True, env=env)]
@@ -109,9 +124,15 @@ def of_file(path: Path, *, accesses: bool = True) -> Scenario:
     """Return the scenario that a TOML file describes (docs/explore.md). Raises UsageError, which names the entry."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path} : ni une question (1 à 5, x1, x2), ni un fichier de scénario qui soit là") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} : un dossier s'explore avec le profil de son programme, --profile") from None
     except OSError as error:
-        raise UsageError(f"{path} : {reason(error)}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(reason(error)) from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} : ce n'est pas un texte en UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} : ce n'est pas du TOML ({error})") from None
     try:
         return _scenario(data, path, accesses)

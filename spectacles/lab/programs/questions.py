@@ -25,13 +25,15 @@ ACCEPTED, REFUSED, LEFT = r'"ack": ?true', r'"ack": ?false', r'"places": ?(-?\d+
 class Question:
     """One of the ten servers, and its clients. name: "q2_msq". options: of both, where they find each other.
 
-    python: what runs a module of ours. Command lines are for the prepared folder as the current one.
+    asking: those of the client, the folder included, where they are others. python: what runs a module of ours. Command
+    lines are for the prepared folder as the current one.
     """
 
     name: str
     in_c: bool = False
     options: tuple[str, ...] = ()
     python: tuple[str, ...] = (sys.executable, "-m")
+    asking: tuple[str, ...] | None = None
 
     @property
     def env(self) -> Mapping[str, str]:
@@ -53,10 +55,12 @@ class Question:
 
         json: whether a request is answered in JSON; the reference always does.
         """
-        own = [f"./{reference.CLIENTS[self.name]}"]
-        if not self.in_c:
+        if self.in_c:
+            own = [f"./{reference.CLIENTS[self.name]}"]
+        else:
             own = [*self.python, f"spectacles.{self.name}.client", *(["--json"] if json else [])]
-        return [*own, "--dir", ".", *self.options, *words]
+        options = ("--dir", ".", *self.options) if self.asking is None else self.asking
+        return [*own, *options, *words]
 
     def prepare(self, folder: str | Path, table: bytes) -> None:
         """Put the table, and what is in C, compiled, into a folder. Blocks, about a second. Raises SpectaclesError."""
