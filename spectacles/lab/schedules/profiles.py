@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CLIENTS = ("A", "B")
 LOOKER = "bilan"
-UNKNOWN = 2  # seats asked for where nobody knows how many there are
+NEVER = "(?!)"  # a pattern of what nobody prints
 
 
 class Item(Protocol):
@@ -102,12 +102,12 @@ def of_profile(profile: Profile, folder: str, *, accesses: bool = True, refusals
     if "{pid}" in " ".join((*profile.client, *profile.login, *profile.reserve)):
         raise ValueError("le client prend le PID du serveur, qui n'est pas connu d'avance")
     item = next((one for one in profile.items if one.seats), None)
-    if item is None or not (profile.client and profile.reserve and profile.yes and profile.no):
+    if item is None or not (profile.client and profile.reserve and profile.yes and (profile.no or not refusals)):
         raise ValueError(
             "le profil ne dit pas comment réserver, ou combien de places il y a : rien à explorer à deux clients"
         )
     there = item.seats or 0
-    wanted = there // 2 + 1
+    wanted = there // 2 + 1 if "{seats}" in " ".join(profile.reserve) else 1
     wanted = min(wanted, profile.most_seats) if profile.most_seats else wanted
     actors = []
     if profile.server:
@@ -123,7 +123,7 @@ def of_profile(profile: Profile, folder: str, *, accesses: bool = True, refusals
         operations[LOOKER] = ("consult", "0")
     left = profile.left.replace("{item}", re.escape(item.typed))
     seen = left if LOOKER in operations else ""
-    service = Service(operations, {0: there}, profile.yes, profile.no, seen, "", refusals)
+    service = Service(operations, {0: there}, profile.yes, profile.no or NEVER, seen, "", refusals)
     title = re.sub(r"[^\w-]", "-", profile.name, flags=re.ASCII).strip("-") or "profil"
     return Scenario(title, tuple(actors), folder, service=service, accesses=accesses)
 

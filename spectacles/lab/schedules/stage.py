@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from spectacles.lab.gate.policy import Gate as AnyGate
     from spectacles.lab.gate.supervisor import Rest
 
+RESETS = 4  # times that a world is made fresh, of some seconds each, before it is said that it is not
 FIRST_PID = 100  # the PID before that of the first program of a run, in a private world
 MOST_NUMBERS = 20  # of them that are made sure to be the same in the next run, where there are threads
 LAST_SLEEPS = 2  # sleeps, and waits in vain, that a task that stays gets while there is nobody else
@@ -209,7 +210,8 @@ class Stage:
 
     def play(self, choices: Sequence[str] = (), expected: Sequence[str] = ()) -> Run:
         """Play one schedule. choices: as many as are given; expected: the label of each, checked. Raises Diverged."""
-        if not self._world.reset(self._gate.prepared, pid=FIRST_PID, numbers=self._policy.numbers):
+        prepared, numbers = self._gate.prepared, self._policy.numbers
+        if not any(self._world.reset(prepared, pid=FIRST_PID, numbers=numbers) for _ in range(RESETS)):
             raise GateError("ce qui a fini n'a pas encore rendu ses numéros : la machine est trop occupée")
         self._policy.clear()
         self._terminals: dict[str, int] = {}
