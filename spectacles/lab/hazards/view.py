@@ -93,6 +93,18 @@ class Scene:
             return STUCK
         return self.last(name) or "meurt sans rien dire"
 
+    @property
+    def shown(self) -> Run:
+        """The run as its lines have it: without preparations."""
+        rows = [row for row in self.timeline.rows if self._is_shown(row)]
+        never = {row.step.seq for row in rows if row.part is Part.WHOLE and self._never_made(row.step)}
+        seqs = {row.step.seq for row in rows}
+        steps = [
+            replace(step, words=f"retenu avant : {step.words}") if step.seq in never else step
+            for step in self.run.steps
+        ]
+        return replace(self.run, steps=tuple(step for step in steps if step.seq in seqs))
+
     def notes(self) -> dict[int, str]:
         """Return the seats, by the seqs of the steps with which they changed."""
         return {line.seq: f"places {_seats(line.seats)}" for line in self.told if line.seats}
@@ -293,7 +305,7 @@ def html(left: Scene, right: Scene) -> str:
     """Return both as one page."""
     hazard = left.hazard
     sides = [
-        page.Side(scene.run, NAMES[scene.which].capitalize(), scene.verdict, scene.which == SOUND, scene.notes())
+        page.Side(scene.shown, NAMES[scene.which].capitalize(), scene.verdict, scene.which == SOUND, scene.notes())
         for scene in (left, right)
     ]
     return page.compare(*sides, title=hazard.title, lead=" ".join(hazard.lesson.splitlines()))

@@ -47,6 +47,8 @@ def _lanes(lanes: tuple[Lane, ...]) -> tuple[Lane, ...]:
 
 
 def _step(step: Step, numbers: dict[int, int]) -> Step:
+    if step.errno and step.words.endswith(f" : {step.errno}"):  # which is said beside it, too
+        return replace(step, words=step.words.removesuffix(f" : {step.errno}"))
     if step.action is Action.TAKE and step.errno == "EAGAIN":
         return replace(step, words="essaie de prendre le verrou")
     if step.action is Action.WRITE and not step.object:  # to the terminal: the whole line
@@ -74,6 +76,8 @@ def _said(data: bytes, numbers: dict[int, int]) -> str:
     if len(data) == 16 and not data.startswith(b"reponses"):
         pid, show, places, number = struct.unpack("=4i", data)
         return f"PID {pid}, spectacle {show}, {places} places, n° {numbers.setdefault(number, len(numbers) + 1)}"
+    if len(data) == 5:  # a letter and a number, without a hole between them
+        return f"« {data[:1].decode('ascii', 'replace')} », {struct.unpack_from('=i', data, 1)[0]}"
     text = data.rstrip(b"\0")
     if not data or len(data) % 4 or len(data) > _LONGEST or (len(text) > 1 and all(32 <= byte < 127 for byte in text)):
         return ""
