@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from spectacles.lab.hazards.view import STUCK, Scene
 if TYPE_CHECKING:
     from rich.console import Console
 
+PLACES = "les places"  # what is left of them, where that is not the same
 NAMES = {"broken": "le programme cassé", "sound": "le programme sain"}
 
 
@@ -27,23 +30,32 @@ class Guess:
 
 
 def ask(screen: Console, hazard: Hazard, *scenes: Scene) -> list[Guess]:
-    """Ask how each program that the hazard is about will end. No answers without a terminal, nor after Ctrl-D."""
+    """Ask how each program that the hazard is about will end, and what is left of the seats where that differs.
+
+    No answers without a terminal, nor after Ctrl-D.
+    """
     guesses: list[Guess] = []
     if not sys.stdin.isatty():
         return guesses
     named = [
         set(scene.hazard.signatures[scene.which].said) | set(hazard.signatures[scene.which].waits) for scene in scenes
     ]
-    for program in sorted(set.union(*named)):
-        choices = sorted({STUCK, *(scene.ending(program) for scene in scenes)})
+    subjects: list[tuple[str, str, Callable[[Scene], str]]] = [
+        (program, f"comment finira {program} ?", functools.partial(Scene.ending, name=program))
+        for program in sorted(set.union(*named))
+    ]
+    if len({scene.outcome.seats for scene in scenes}) > 1:
+        subjects.append((PLACES, "que restera-t-il des places ?", lambda scene: str(list(scene.outcome.seats))))
+    for subject, question, truth in subjects:
+        choices = sorted({truth(scene) for scene in scenes} | ({STUCK} if subject != PLACES else set()))
         for scene in scenes:
-            terminal.say(screen, f"Dans {NAMES[scene.which]}, comment finira {program} ?", "bold")
+            terminal.say(screen, f"Dans {NAMES[scene.which]}, {question}", "bold")
             for number, choice in enumerate(choices, 1):
                 screen.print(f"   {number}. {choice}", markup=False)
             answer = _choice(choices)
             if answer is None:
                 return guesses
-            guesses.append(Guess(program, scene.which, answer, scene.ending(program)))
+            guesses.append(Guess(subject, scene.which, answer, truth(scene)))
     screen.print()
     return guesses
 
