@@ -445,7 +445,19 @@ def recycled_pid(case: Case) -> Outcome:
         victim.kill()
         if not bench.until(lambda: victim.program is not None and victim.program.code is not None):
             raise Inconclusive("le client tué ne finit pas")
-        case.granted(bench.ask(other.reserve(item, 1)))
+        taken = bench.ask(other.reserve(item, 1))
+        stale = words.pattern(case.profile.left, item).search(taken.text) if taken.state == "other" else None
+        if stale and case.profile.channel.kind == "queue":
+            return defect(
+                12,
+                "Un client reçoit la réponse destinée à un client mort.",
+                done="tuer un client qui attend la réponse à sa consultation ; un autre réserve 1 place",
+                expected="la réponse à sa réservation",
+                seen=f"celle de la consultation : « {stale[0].strip()[:80]} »",
+                timeline=bench.log,
+                source=case.source(r"msgrcv\s*\(|getpid"),
+            )
+        case.granted(taken)
         again = bench.client("N", pid=pid)
         answer = bench.ask(again.consult(item))
         done = f"tuer un client qui attend sa réponse, réserver 1 place, puis consulter sous le même PID ({pid})"
