@@ -174,3 +174,26 @@ def test_who_serves_one_client_and_goes_home_was_not_interrupted(tmp_path: Path)
     client = GUEST.replace("print(", "__import__('time').sleep(0.5)\n            print(")
     found = judged(tmp_path / "tp", server, client, "eintr", **DIALOGUE, items=(Item("rooms", 40),))
     assert found == {"eintr": State.NOT_REACHED}
+
+
+def test_who_serves_one_client_at_a_time_is_given_one_at_a_time(tmp_path: Path) -> None:
+    """Where nobody has said how a client leaves, the next one does not wait for it in vain. (Seen to fail: 38.)"""
+    server = """
+        import socket
+        left = 40
+        listener = socket.create_server(("127.0.0.1", 7002))
+        while True:
+            connection, _ = listener.accept()
+            for line in connection.makefile("r"):
+                left -= int(line)
+                connection.sendall(b"%d rooms\\n" % left)
+    """
+    client = """
+        import socket
+        connection = socket.create_connection(("127.0.0.1", 7002))
+        while True:
+            connection.sendall(input("how many? ").encode() + b"\\n")
+            print(connection.recv(100).decode())
+    """
+    known = {**DIALOGUE, "items": (Item("rooms", 40),), "clients": 1}
+    assert judged(tmp_path / "tp", server, client, "second-server", **known) == {"second-server": State.OK}
