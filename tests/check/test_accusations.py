@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from spectacles.lab.check import command  # noqa: F401  (all checks)
+from spectacles.lab.check import command, starts  # noqa: F401  (all checks)
 from spectacles.lab.check.model import State
 from spectacles.lab.check.runner import Judge
+from spectacles.lab.dossier import tasks
 from spectacles.lab.dossier.driving import Bench
 from spectacles.lab.dossier.profile import Item, Profile
+from tests import helpers
 
 
 def judged(folder: Path, server: str, client: str, *only: str, **profile: object) -> dict[str, State]:
@@ -197,3 +201,17 @@ def test_who_serves_one_client_at_a_time_is_given_one_at_a_time(tmp_path: Path) 
     """
     known = {**DIALOGUE, "items": (Item("rooms", 40),), "clients": 1}
     assert judged(tmp_path / "tp", server, client, "second-server", **known) == {"second-server": State.OK}
+
+
+@pytest.mark.parametrize(("does", "share"), [("time.sleep(0.002)", 0.0), ("pass", 1.0)])
+def test_who_waits_long_for_his_turn_does_not_compute(monkeypatch: pytest.MonkeyPatch, does: str, share: float) -> None:
+    """Beside a busy processor whoever wakes by the clock is ready whenever one looks. (Seen to fail: 35.)"""
+    done = subprocess.Popen([sys.executable, "-c", f"import time\nwhile True: {does}"])
+    try:
+        helpers.eventually(lambda: bool(tasks.naps(done.pid, done.pid)) or does == "pass")
+        ready = [tasks.Doing(done.pid, done.pid, "R", 0)]
+        monkeypatch.setattr(tasks, "look", lambda _: ready)
+        assert starts.busy({done.pid}, 0.3, 30)[0] == share
+    finally:
+        done.kill()
+        done.wait()

@@ -20,7 +20,7 @@ from spectacles.lab.gate.policy import Fail
 from spectacles.lab.programs.world import WorldError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from spectacles.lab.check.case import Case
     from spectacles.lab.dossier.driving import Bench, Client
@@ -33,6 +33,7 @@ INTERRUPTIBLE = ("msgrcv", "mq_receive", "accept", "read", "recv", "semop", "ope
 IDLE = 1.0  # seconds for which a server that nobody asks is looked at
 LOOKS = 50  # in this time
 RUNNING = 0.5  # of these looks find an idle server running: it polls without a pause
+NAPS = 2  # times that a task which computes without end may sleep meanwhile
 BUSY = 0.3  # seconds of processor time a second, of an idle server
 CLIENTS = 50  # whose traces are counted
 LINES = 4  # lines typed at most to a client that nobody knows how to speak to
@@ -244,14 +245,11 @@ def idle(case: Case) -> Outcome:
         bench.serve()
         bench.settle(case.patience / 2)
         pids = {one.pid for one in bench.server_tasks()}
-        before, begun = tasks.processor(pids), time.monotonic()
-        running = 0
-        for _ in range(LOOKS):
-            time.sleep(IDLE / LOOKS)
-            running += any(one.state == "R" for one in tasks.look(pids))
-        spent, passed = tasks.processor(pids) - before, time.monotonic() - begun
-        said = f"{spent:.2f} s de processeur en {passed:.1f} s ; il calculait à {running} regards sur {LOOKS}"
-        if running > RUNNING * LOOKS or spent > BUSY * passed:
+        share, spent, passed = busy(pids, IDLE, LOOKS)
+        said = (
+            f"{spent:.2f} s de processeur en {passed:.1f} s ; il calculait à {round(share * LOOKS)} regards sur {LOOKS}"
+        )
+        if share > RUNNING or spent > BUSY * passed:
             return defect(
                 35,
                 "Le serveur occupe le processeur alors que personne ne lui demande rien.",
@@ -631,14 +629,30 @@ def leaks(case: Case) -> Outcome:
 
 def processor_use(bench: Bench, seconds: float = 0.3) -> float:
     """Return the share of looks that find the server running, while nobody asks."""
-    running = looks = 0
-    deadline = time.monotonic() + seconds
-    pids = {one.pid for one in bench.server_tasks()}
-    while time.monotonic() < deadline:
-        time.sleep(0.01)
-        looks += 1
-        running += any(one.state == "R" for one in tasks.look(pids))
-    return running / max(looks, 1)
+    return busy({one.pid for one in bench.server_tasks()}, seconds, 30)[0]
+
+
+def busy(pids: Collection[int], seconds: float, looks: int) -> tuple[float, float, float]:
+    """Return the share of looks that find a task running or ready to, the processor time used, the seconds it took.
+
+    Beside a busy processor whoever wakes by the clock waits long for his turn, and looks as if he computed: a task that
+    goes to sleep now and then counts only where all of them together use the processor a good deal.
+    """
+    before, begun = tasks.processor(pids), time.monotonic()
+    runs: dict[tuple[int, int], int] = {}
+    slept: dict[tuple[int, int], int] = {}
+    running = 0
+    for _ in range(looks):
+        time.sleep(seconds / looks)
+        found = [(one.pid, one.tid) for one in tasks.look(pids) if one.state == "R"]
+        running += bool(found)
+        for one in found:
+            runs[one] = runs.get(one, 0) + 1
+            slept.setdefault(one, tasks.naps(*one))
+    spent, passed = tasks.processor(pids) - before, time.monotonic() - begun
+    if spent <= BUSY * passed:
+        running = max((count for one, count in runs.items() if tasks.naps(*one) - slept[one] <= NAPS), default=0)
+    return running / looks, spent, passed
 
 
 def _counts(bench: Bench) -> dict[str, int]:

@@ -111,3 +111,14 @@ def processor(pids: Iterable[int]) -> float:
             continue
         total += (int(fields[11]) + int(fields[12])) / proc.TICKS
     return total
+
+
+def naps(pid: int, tid: int) -> int:
+    """Return how often a task has gone to sleep of its own will, 0 if it is no more."""
+    try:
+        for line in proc.read(f"/proc/{pid}/task/{tid}/status", 8192).splitlines():
+            if line.startswith(b"voluntary_ctxt_switches"):
+                return int(line.rpartition(b":")[2])
+    except OSError:
+        pass
+    return 0
