@@ -436,7 +436,9 @@ def _compile(
         code, output = _try(world, command, path)
         log += [f"$ {' '.join(command)}", output]
         if code != 0:
-            wanted = [flag for header, flag in INCLUDED.items() if re.search(rf"#include\s*<{header}>", text)]
+            heads = "\n".join(one.read_text(errors="replace") for one in sorted(folder.rglob("*.h")))
+            said = text + heads
+            wanted = [flag for header, flag in INCLUDED.items() if re.search(rf"#include\s*<{header}>", said)]
             code, output = _try(world, [*command, *wanted], path, more=more)
             log.append(output)
         if code == 0:
