@@ -44,7 +44,7 @@ WHOLE = (
     ),
     Shape(
         "sous_menus",
-        "_question() of the last line alone: two menus with one prompt are taken for one",
+        "at_menu() that looks at the prompt alone: two menus with one prompt are taken for one",
         ("a", "2"),
         ("b", "{item}", "{seats}", "o", "2"),
         login=("2",),

@@ -52,7 +52,7 @@ _OPTION = re.compile(
 )
 _ESCAPES = re.compile(r"\x1b(?:\[[\d;?]*[A-Za-z]|[()][A-Z0-9]|[78=>])")
 _PLACEHOLDER = r"(?:<[^<>\n]+>|\[[^\[\]\n]+\]|\{[^{}\n]+\}|[A-ZÀ-Ý][A-ZÀ-Ý_0-9]+\b)"
-_USAGE = r"usage|utilisation|uso\b|syntax|usar\b|verwendung|inser(?:isci|ire)"
+_USAGE = r"(?<![-\w])(?:usage|utilisation|uso\b|syntax|usar\b|verwendung|inser(?:isci|ire))"
 MOST_TOKENS = 12
 
 

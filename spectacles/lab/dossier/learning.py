@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from spectacles.common.errors import SpectaclesError
 from spectacles.lab.dossier import hints, starting, tasks
 from spectacles.lab.dossier import profile as words
+from spectacles.lab.dossier.building import CLIENT
 from spectacles.lab.dossier.driving import STEP, Bench, Client, NotReadyError, describe, ending
 from spectacles.lab.dossier.profile import Item, Profile
 from spectacles.lab.gate.supervisor import GateError
@@ -63,6 +64,9 @@ def learn(built: Built, *, question: int = 0, known: Profile | None = None, pati
         profile = _find_client(built, profile, patience)
         if profile.talks:
             profile = _confirmed(built, profile, patience)
+        if profile.talks and profile.counts:
+            with contextlib.suppress(SpectaclesError):
+                profile = _bounded(built, profile, patience)
     if profile.talks and profile.style == "menu" and not profile.clients and profile.channel.kind == "fifo":
         profile = _alone(built, profile, patience)
     return profile
@@ -129,6 +133,35 @@ def _confirmed(built: Built, profile: Profile, patience: float) -> Profile:
             why = str(error).partition("\n")[0]
     note = f"rejoué dans un monde neuf, le dialogue appris n'a pas le même effet ({why})"
     return dataclasses.replace(profile, left="", free="", yes="", no="", items=(), notes=(*profile.notes, note))
+
+
+def _bounded(built: Built, profile: Profile, patience: float) -> Profile:
+    """Return the profile with what one more world tells: whether seats are at random, how many a request may take."""
+    item = profile.items[0]
+    with Bench(built.folder, profile, patience=patience) as bench:
+        bench.serve()
+        a = bench.client("A")
+        first = bench.ask(a.consult(item.typed))
+        if first.left is not None and first.left != item.seats:
+            note = "les places au départ sont au hasard : on les demande d'abord"
+            items = tuple(Item(one.typed) for one in profile.items)
+            profile = dataclasses.replace(profile, items=items, notes=(*profile.notes, note))
+        if profile.most_seats or first.left is None or first.left < 5:
+            return profile
+        low, high, left, asked = 2, first.left, first.left, first.left - 1
+        while high - low > 1 and asked <= left:
+            answer = bench.ask(a.reserve(item.typed, asked))
+            if answer.state == "yes":
+                low, left = asked, left - asked
+            elif answer.state == "no" and bench.ask(a.consult(item.typed)).left == left:
+                high = asked
+            else:
+                return profile  # not understood: no limit is told
+            asked = (low + high) // 2
+        if low == first.left - 1:
+            return profile
+        note = f"une requête prend {low} places au plus"
+        return dataclasses.replace(profile, most_seats=low, notes=(*profile.notes, note))
 
 
 # Which one is the client
@@ -207,7 +240,9 @@ def _learn_client(built: Built, trial: Profile, patience: float, deadline: float
             bench.serve()
             learner = _Learner(built, bench, deadline, text, served)
             try:
-                return learner.learn()
+                learnt = learner.learn()
+                known = learner.asks or learnt.reserve or (learner.finished and CLIENT.search(name.lower()))
+                return learnt if known else dataclasses.replace(learnt, client=())
             except (SpectaclesError, GateError) as error:
                 said = f"{name} : {str(error).partition(chr(10))[0]}"
                 kept = learner.profile if learner.asks else dataclasses.replace(trial, client=())
@@ -232,6 +267,7 @@ class _Learner:
         self.pace = 0.0
         self.settled = SETTLED * busy()
         self.notes: list[str] = []
+        self.finished = False  # whether it ends by itself, and is content
         self.asks = False  # whether the client has been seen to wait for a line
         self.count = 0
         self.client: Client = bench.client(NAME)
@@ -346,6 +382,8 @@ class _Learner:
         if self.asks:
             self._talk(text)
         else:
+            program = self.client.program
+            self.finished = program is not None and program.code == 0
             self._by_arguments(text)
         return dataclasses.replace(self.profile, notes=(*self.profile.notes, *self.notes), pace=self.pace)
 
@@ -436,8 +474,8 @@ class _Learner:
         asked = [question for question, _ in self.trail]
         for first, question in enumerate(asked):
             last = len(asked) - 1 - asked[::-1].index(question)
-            if last == first:
-                continue
+            if last == first or any(len(line) > 2 for line in self.login[first:last]):
+                continue  # no loop, or one in which an account was made
             with contextlib.suppress(NotReadyError):
                 short = (*self.login[:first], *self.login[last:])
                 reached = self.start()
@@ -757,6 +795,10 @@ class _Learner:
         said = f"le client finit sans rien attendre ({ending(program) if program else ''}) : {hints.last_line(text)}"
         base = self.profile.client
         names = [one for one in self.profile.channel.names if self.profile.channel.kind == "fifo"]
+        asked = re.search(r"(?<![\w-])(?:--help|--usage|-h)(?!\w)", text)
+        if asked and not hints.usage(text):
+            with contextlib.suppress(NotReadyError):
+                text += self.start(asked[0])
         for more in starting.arguments(self.built, text, self.text, "client", self.port, names)[:6]:
             if self.late():
                 break

@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spectacles.lab.dossier import hints, tasks
 from spectacles.lab.dossier.building import CLIENT, SERVER
@@ -84,19 +84,29 @@ def find_server(built: Built, profile: Profile, patience: float) -> tuple[Profil
             break  # one that is called client serves nobody
         tries = [(program.words, program.folder)]
         done: list[tuple[tuple[str, ...], str]] = []
+        libraries: dict[str, Any] = {}
         while tries and len(done) < MOST_TRIES:
             command, folder = tries.pop(0)
             if (command, folder) in done:
                 continue
             done.append((command, folder))
-            trial = dataclasses.replace(profile, server=command, server_folder=folder)
+            trial = dataclasses.replace(profile, server=command, server_folder=folder, **libraries)
             try:
                 watched = watch(built, trial, patience)
             except (NotReadyError, WorldError, GateError) as error:
                 if len(done) == 1 or not failures:
                     failures.append(f"{program.path} : {error}")
-                if len(done) == 1:
+                if "loading shared libraries" in str(error) and not libraries:
+                    where = {"LD_LIBRARY_PATH": ".:lib:.."}
+                    libraries = {"server_env": where, "client_env": where}
+                    tries.insert(0, (command, folder))
+                    done.clear()
+                    continue
+                if len(done) == 1 or command[-1] in ("--help", "--usage", "-h"):
                     tries += _ways(built, program, str(error), texts[program.path])
+                help_ = re.search(r"(?<![\w-])(?:--help|--usage|-h)(?!\w)", str(error))
+                if len(done) == 1 and help_ and not hints.usage(str(error)):
+                    tries.insert(0, ((*command, help_[0]), folder))
                 continue
             likely = likeness(program, "server", profile.question, texts[program.path])
             score = likely + (3 if watched.channel.kind else 0) - (2 if watched.terminal else 0)
@@ -204,6 +214,9 @@ def watch(built: Built, profile: Profile, patience: float) -> Watched:
                 bench.wait_ready(program, lines=())
         except NotReadyError as error:
             server = bench.server
+            if server is not None and server.code == 0 and any(one.serves for one in bench.server_tasks()):
+                why = "le serveur passe à l'arrière-plan : il faut l'option qui l'en empêche, dans [server] command"
+                raise NotReadyError(why) from None
             raise NotReadyError(f"{error}\n{server.output() if server is not None else ''}") from None
         gate, server = bench.gate, bench.serving
         if not any(one.serves for one in bench.server_tasks()):  # still busy: a virtual machine takes its time
