@@ -322,6 +322,14 @@ def test_a_mutex_that_stays_locked_in_its_file_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
+def test_a_client_that_makes_up_its_answer_is_seen(tmp_path: Path) -> None:
+    """It has read nothing, and prints what it had hoped for. (Seen to fail: 32, as if the server had said so.)"""
+    right = locked(MADE.replace("@ROBUST@", ROBUST), TAKEN, "pthread_mutex_unlock(&office->lock);")
+    client = LOCKED_CLIENT.replace("readline()", "readline() or 'oui 0'")
+    assert found(tmp_path / "faux", right, client, "kill", **ASKED) == {"kill": 7}
+
+
+@pytest.mark.soak
 def test_a_semop_that_is_not_taken_again_is_seen(tmp_path: Path) -> None:
     """Ctrl-Z and fg interrupt it without any handler. (Seen to fail with idle waits alone.)"""
     give = "struct sembuf one = { 0, 1, SEM_UNDO }; semop(semaphore, &one, 1);"

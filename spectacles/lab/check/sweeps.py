@@ -12,6 +12,7 @@ import errno
 import os
 import signal
 import stat
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spectacles.lab.check.dialogue import all_wait, judge, resume, suspend
@@ -46,6 +47,7 @@ WATCHES = 3  # worlds in which one reservation is watched, if it is not answered
 LOCKS = r"sem_open|semget|SEM_UNDO|pthread_mutexattr|flock|fcntl"  # where a lock is made
 SUSPENDED = "suspendu"  # the script of clients that are killed while the server is suspended
 GONE = 3  # of them, one after the other
+QUIET = 0.03  # seconds for which nobody has run: all that could be said has been
 COMES = "vient!"  # before the script of a place where the server begins to serve a client that has come
 ON_FILES = ("write", "fsync", "open", "rename", "ftruncate")
 _ELSEWHERE = (
@@ -370,7 +372,7 @@ def _told(bench: Bench) -> list[str]:
 
 @check(
     "kill",
-    finds=(6, 30, 32, 33),
+    finds=(6, 30, 32, 33, 7),
     layer="B",
     does="tue le serveur à chacun de ses appels, le relance, et compte ce qui avait été acquitté",
     needs=("client", "gate"),
@@ -501,12 +503,14 @@ def _kill(
     bench.drive(request, until=policy.reached.is_set)
     if not policy.reached.is_set():
         return None, False, 0
-    bench.drive(request, timeout=0.05, until=lambda: bench.quiet_for > 0.01)
-    request.step()
+    # What the server has sent, the client has then said; what it says later, it says of itself.
+    bench.drive(request, timeout=case.patience / 2, until=lambda: bench.quiet_for > QUIET)
+    rest = bench.quiet_for > QUIET
+    acknowledged = request.answer is not None and request.answer.state == "yes"
     _kill_server(case, bench)
     torn = [name for name, (size, _) in _files(bench).items() if name in files and size < files[name][0]]
-    request.step()
-    acknowledged = request.answer is not None and request.answer.state == "yes"
+    bench.drive(request, timeout=case.patience / 4)
+    invented = rest and not acknowledged and request.answer is not None and request.answer.state == "yes"
     bench.log.append(f"le serveur est tué (kill -9) {site}, puis relancé")
     a.kill()
     done = f"réserver 1 place, puis une autre ; tuer le serveur (kill -9) {site} ; le relancer, consulter"
@@ -555,6 +559,10 @@ def _kill(
             return wrong(30, sentence, "il sert", seen, LOCKS)
         return wrong(33, "Tué pendant qu'il sert, puis relancé, le serveur ne sert plus.", "il sert", seen, LOCKS)
     c.kill()
+    if invented and stores and answer.left == before - 1:
+        sentence = "Le serveur est tué sans avoir répondu, et le client dit la réservation acceptée."
+        outcome, reached, _ = wrong(7, sentence, "le client dit que le serveur n'est plus là", f"{request.answer}", "")
+        return replace(outcome, source=case.source(r"\b(read|recv|msgrcv)\s*\(", client=True)), reached, 0
     if stores and answer.left is not None and answer.left not in wanted:
         sentence = "Une réservation acquittée est perdue si le serveur est tué."
         seen = f"{answer.left} place(s)"
