@@ -81,6 +81,37 @@ def shares(case: Case) -> tuple[str, bool]:
 
 
 @check(
+    "serves",
+    finds=(25,),
+    layer="B",
+    does="consulte et réserve, comme tout le monde : le serveur n'en meurt pas",
+    needs=("client",),
+    rank=5,
+)
+def serves(case: Case) -> Outcome:
+    """What is asked every day breaks no memory: elsewhere nothing could be reached, and nobody would be told why."""
+    item = case.item().typed
+    with case.bench() as bench:
+        server = bench.serve()
+        a = bench.client("A")
+        done = "consulter, puis réserver 1 place"
+        for request in (a.consult(item), a.reserve(item, 1)):
+            answer = bench.ask(request)
+            bench.settle(case.patience / 4)
+            if bench.ended(server) and server.code in CRASHES:
+                return defect(
+                    25,
+                    "Une demande ordinaire fait planter le serveur : il écrit hors d'une mémoire.",
+                    done=done,
+                    expected="une réponse",
+                    seen=f"{answer} ; {ending(server)} : {last_line(server.output())}",
+                    timeline=bench.log,
+                    source=case.source(r"sprintf|strcpy|strcat|gets\s*\(|malloc\s*\("),
+                )
+        return ok(str(answer), done=done)
+
+
+@check(
     "refusal",
     finds=(18,),
     layer="B",
@@ -331,7 +362,9 @@ def _crashes_of_a_letter(case: Case, number: int) -> bool:
         a.pending = []
         if _type_all(bench, a, lines[:number]):
             _finish(bench, a, ["a", *lines[number + 1 :]])
-        return program.code in CRASHES
+        # One that goes round and round comes to the end of its stack at last.
+        bench.until(lambda: program.code is not None or a.waits_to_read() is not None, 4 * bench.patience)
+        return program.code in CRASHES or (program.code is None and a.waits_to_read() is None)
 
 
 def _typed(client: Client, item: str) -> tuple[list[str], list[str]]:

@@ -280,8 +280,8 @@ def _delay(
         swapped = mine == 1 and not limit and both[1].state == "yes"
         if 7 in case.found and (swapped or not all(answer.known for answer in both)):
             return None, reached, None  # a request that is read in the wrong pieces may say anything
-        if swapped and not _refused_alone(case, item):
-            return None, reached, None  # it grants whatever is asked: nothing was mixed up
+        if swapped and not _mixed_up(case, bench, c, both, item, left):
+            return None, reached, None
         # Late is not lost: on a busy machine all that can be told is that everybody sleeps.
         lost = there and sorted(answer.state == "stuck" for answer in both if not answer.known) == [True]
         if swapped or (lost and bench.ask(c.consult(item)).known):
@@ -315,6 +315,18 @@ def _delay(
         source=case.place(policy.event),
     )
     return what, reached, final.left if sure else None
+
+
+def _mixed_up(case: Case, bench: Bench, client: Client, both: list[Answer], item: str, left: int) -> bool:
+    """Say whether it is A's request that B was granted: B has A's answer, or A's seat was sold twice.
+
+    A server that grants whatever is asked mixes up nothing, nor does one that has read something else than was asked.
+    """
+    if both[0].state == "yes":
+        after = bench.ask(client.consult(item)).left
+        if after is not None and after != left - 2 * both[0].seats:
+            return False
+    return _refused_alone(case, item)
 
 
 def _refused_alone(case: Case, item: str) -> bool:
