@@ -161,10 +161,20 @@ def test_junit_is_xml_whatever_a_program_says() -> None:
 
 
 def test_marks() -> None:
-    """Only defects cost, what the profile says. (Seen to fail: with every finding counted.)"""
+    """Only defects cost, what the profile says; where nothing could be judged there is no mark, and no praise.
+
+    Seen to fail: with every finding counted; with a report of nothing but doubts taken for a sound program's.
+    """
     assert exports.mark(REPORT) == 19.0
     assert exports.mark(Report("x", "/x", (FOUND,), {"points": {"39": 2.5}})) == 17.5
     assert exports.mark(Report("x", "/x", failed="non")) == 0.0
+    unsure = Report("x", "/x", (UNSURE,))
+    assert exports.mark(unsure) is None
+    assert exports.summary(unsure) == "Sans conclusion : la machine"
+    one = Submission(Path("/x"), "x", "Ada", "17")
+    assert next(csv.DictReader(io.StringIO(exports.moodle([(one, unsure)]))))["Note"] == ""
+    page = pages.classroom([(one, unsure)], FINDERS, "classe")
+    assert "0 sans défaut, 0 avec, 1 sans conclusion" in page
     whole = json.loads(exports.gradescope(REPORT))
     assert whole["score"] == 19.0
     assert [test.get("status") for test in whole["tests"]] == ["failed", "passed", None]

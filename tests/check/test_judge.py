@@ -146,6 +146,27 @@ def test_who_waits_for_a_processor_is_still_starting(tmp_path: Path) -> None:
         helpers.eventually(lambda: bench.polls(tasks.look({spinning.pid})), "it has computed for long", 120)
 
 
+def test_what_serves_nobody_is_not_without_defect(sound: Path) -> None:
+    """What prints for ever is never ready: nothing is found, and nothing was looked at.
+
+    Seen to fail: without the last line of nobody_serves. (Such a program had twenty of twenty.)
+    """
+    never = Finding(State.NOT_REACHED, because="le serveur n'attend aucune requête", check="ctrl-c")
+    assert Judge(sound).nobody_serves([never]) == never.because
+    assert Judge(sound, only=("ctrl-c",)).nobody_serves([never]) == ""
+    assert Judge(sound).nobody_serves([never, Finding(State.OK, check="idle")]) == ""
+
+
+@pytest.mark.soak
+def test_what_prints_for_ever(tmp_path: Path) -> None:
+    """Is neither sound nor wrong in forty ways: it does not serve."""
+    (tmp_path / "tp").mkdir()
+    (tmp_path / "tp" / "serveur.c").write_text('#include <stdio.h>\nint main(void) { for (;;) puts("bla"); }\n')
+    report = Judge(tmp_path / "tp").run()
+    assert not report.defects
+    assert "aucun programme ne sert" in report.failed or not report.judged
+
+
 # The runner, with checks of its own
 
 

@@ -42,10 +42,12 @@ def cost(report: Report, number: int) -> float:
     return float(points.get(str(number), 1.0))
 
 
-def mark(report: Report) -> float:
-    """Return the mark, 0 to MARKS."""
+def mark(report: Report) -> float | None:
+    """Return the mark, 0 to MARKS; None where nothing could be judged: that is nobody's mark."""
     if report.failed:
         return 0.0
+    if not report.judged:
+        return None
     return max(MARKS - sum(cost(report, one.defect) for one in report.defects), 0.0)
 
 
@@ -70,6 +72,9 @@ def summary(report: Report) -> str:
     """Return one line on the whole."""
     if report.failed:
         return f"Ni construit ni démarré : {printable(report.failed.partition(chr(10))[0])}"
+    if not report.judged:
+        why = next((one.because for one in report.findings if one.state is State.INCONCLUSIVE), "rien n'a été jugé")
+        return f"Sans conclusion : {printable(why)}"
     numbers = ", ".join(str(one.defect) for one in report.defects)
     return f"Défauts : {numbers}" if numbers else "Aucun défaut trouvé"
 
@@ -90,7 +95,7 @@ def gradescope(report: Report) -> str:
             test["output"] = f"{_STATES[one.state]} : {test['output']}"
         tests.append(test)
     whole = {
-        "score": mark(report),
+        "score": mark(report) or 0.0,  # it wants one; the output says where there is none
         "execution_time": round(report.seconds),
         "output": summary(report),
         "visibility": "visible",
@@ -202,7 +207,7 @@ def moodle(rows: Sequence[tuple[Submission, Report]], language: str = "fr") -> s
         comment = "<br>".join([_html(summary(report)), *(_html(one.sentence) for one in report.defects)])
         number = f"{participant}{submission.number}" if submission.number else submission.key
         most = f"{MARKS:.2f}"
-        table.writerow([number, _harmless(submission.person), f"{mark(report):.2f}", most, "-", _harmless(comment)])
+        table.writerow([number, _harmless(submission.person), _written(mark(report)), most, "-", _harmless(comment)])
     return text.getvalue()
 
 
@@ -219,11 +224,15 @@ def table(rows: Sequence[tuple[Submission, Report]]) -> str:
     sheet.writerow(["Remise", "Participant", "Note", "Défauts", "Résumé", *titles])
     for submission, report in rows:
         found = {one.defect for one in report.defects}
-        note = f"{mark(report):.2f}".replace(".", ",")
+        note = _written(mark(report)).replace(".", ",")
         cells = [1 if one in found else "" for one in numbers]
-        count = "" if report.failed else len(found)
+        count = len(found) if report.judged and not report.failed else ""
         sheet.writerow([_harmless(submission.person), submission.number, note, count, summary(report), *cells])
     return f"\N{ZERO WIDTH NO-BREAK SPACE}{text.getvalue()}"
+
+
+def _written(mark: float | None) -> str:
+    return "" if mark is None else f"{mark:.2f}"
 
 
 def _html(text: str) -> str:

@@ -135,6 +135,11 @@ class Report:
         return tuple(finding for finding in self.findings if finding.state is State.DEFECT)
 
     @property
+    def judged(self) -> bool:
+        """Whether anything could be said at all: that it does not build, that something is right, or wrong."""
+        return bool(self.failed) or any(one.state in (State.OK, State.DEFECT) for one in self.findings)
+
+    @property
     def code(self) -> int:
         """The exit code: 0 no defect, 1 defects, 3 could not be built or started, 4 inconclusive."""
         if self.failed:

@@ -104,14 +104,18 @@ def classroom(
         link = f"{submission.key}/index.html"
         why = printable(report.failed.partition("\n")[0])[:160]
         states = {one: _CLASSES[state_of(report, one, finders)] for one in numbers}
-        lines.append(Row(submission.person, link, number(exports.mark(report), 1), why, states))
-        signature = ("failed", _cause(why)) if why else tuple(str(one) for one in _signature(report))
+        lines.append(Row(submission.person, link, _note(report), why, states))
+        signature = tuple(str(one) for one in _signature(report))
+        if why or not report.judged:
+            signature = ("failed", _cause(why)) if why else ("unsure",)
         groups.setdefault(signature, []).append((submission.person, link))
     titles = cards()
     said = []
     for signature, people in sorted(groups.items(), key=lambda row: (-len(row[1]), row[0])):
         if signature[:1] == ("failed",):
             text = f"ni construit ni démarré : {signature[1]}"
+        elif signature == ("unsure",):
+            text = "sans conclusion"
         elif not signature:
             text = "aucun défaut"
         else:
@@ -120,9 +124,11 @@ def classroom(
             )
         said.append(Group(text, people))
     failed = sum(bool(report.failed) for _, report in rows)
+    unsure = sum(not report.judged for _, report in rows)
     wrong = failed + sum(bool(report.defects) for _, report in rows)
-    verdict = f"{len(rows)} remises jugées : {len(rows) - wrong} sans défaut, {wrong - failed} avec"
-    verdict += f", {failed} ni construites ni démarrées." if failed else "."
+    verdict = f"{len(rows)} remises jugées : {len(rows) - wrong - unsure} sans défaut, {wrong - failed} avec"
+    verdict += f", {failed} ni construites ni démarrées" if failed else ""
+    verdict += f", {unsure} sans conclusion." if unsure else "."
     if missing:
         verdict += f" {missing} ne le sont pas encore."
     return page.render(
@@ -136,6 +142,11 @@ def classroom(
         verdict=verdict,
         wrong=bool(wrong),
     )
+
+
+def _note(report: Report) -> str:
+    mark = exports.mark(report)
+    return "?" if mark is None else number(mark, 1)
 
 
 def _signature(report: Report) -> list[int]:

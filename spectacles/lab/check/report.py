@@ -56,7 +56,9 @@ def _lines(report: Report) -> Iterator[str]:
         yield from _defect(finding, profile.get("points", {}))
     if report.findings:
         yield ""
-    if not report.defects:
+    if not report.judged:
+        yield "Rien n'a pu être jugé."
+    elif not report.defects:
         yield "Aucun défaut trouvé."
     for state, words in _STATES.items():
         some = [finding for finding in report.findings if finding.state is state]

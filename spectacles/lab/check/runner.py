@@ -37,6 +37,7 @@ UNEQUAL = 4  # times the even share that one check may take: most take none of i
 SHORTEST = 3.0  # seconds for one sweep, at least
 QUIET = 0.03  # seconds that one answer of the reference takes at most where nothing else runs
 SLOWEST = 4.0  # times the budget, at most, on a machine that is slower than that, or that others keep busy
+CROWDED = 3.0  # processes for each processor: then who computes may be somebody who waits for one
 # Defects that every later check of the dialogue would run into: told once, at their cause.
 HIDING = {18: "après un refus, le serveur ne répond plus"}
 Progress = Callable[[str, int, int], None]
@@ -63,6 +64,7 @@ class Judge:
     def run(self) -> Report:
         """Return the report. Blocks for up to a minute or two. Never raises because of what it judges."""
         begun = self._begun = time.monotonic()
+        self._load = _load()
         report = Report(
             name=self.folder.resolve().name,
             folder=str(self.folder),
@@ -118,21 +120,39 @@ class Judge:
                 self.progress(one.name, number, len(chosen))
             self._allowed = self._share(len(chosen) - number)
             findings += self.examine(one, built, frozenset(finding.defect for finding in findings))
-        if not profile.channel.kind and not profile.talks and any(one.defect == 35 for one in findings):
-            why = "aucun programme ne sert : il calcule ou affiche sans fin, et ne crée ni file, ni tube, ni connexion"
-            return dataclasses.replace(report, failed=why)
+            if number == 1 and all(finding.state is State.NOT_REACHED for finding in findings):
+                break  # it is never ready: every other check would wait as long for it
+        why = self.nobody_serves(findings)
+        if why and self._load > CROWDED and self._polled:
+            said = f"la machine était trop occupée pour dire si quelqu'un sert : {why}"
+            only = Finding(State.INCONCLUSIVE, because=said, check="jugement", id="jugement")
+            return dataclasses.replace(report, findings=(only,))
+        if why:
+            return dataclasses.replace(report, failed=f"aucun programme ne sert : {why}")
         if self.short:
             names = ",".join(self.short)
             said = f"le temps n'a pas suffi pour tout essayer ; --only {names} essaie davantage"
             report = dataclasses.replace(report, notes=(*report.notes, said))
         return dataclasses.replace(report, findings=tuple(_merge(findings)))
 
+    def nobody_serves(self, findings: Sequence[Finding]) -> str:
+        """Return why what was judged is no server at all, "" if it is one.
+
+        It computes for ever and has made no channel; or there was not one check that it let come to anything.
+        """
+        if self.only:
+            return ""
+        if self._polled and not self.profile.channel.kind and not self.profile.talks:
+            return "il calcule ou affiche sans fin, et ne crée ni file, ni tube, ni connexion"
+        if any(one.state in (State.OK, State.DEFECT, State.INCONCLUSIVE) for one in findings):
+            return ""
+        return next((one.because for one in findings if one.state is State.NOT_REACHED), "")
+
     def _share(self, left: int) -> float:
         """Return the seconds that the next sweep may take, with so many checks to go; no limit with `only`."""
         if self.only:
             return math.inf
-        load = os.getloadavg()[0] / len(os.sched_getaffinity(0))
-        pace = min(max(self.control.answer / QUIET, load, 1.0), SLOWEST)
+        pace = min(max(self.control.answer / QUIET, _load(), 1.0), SLOWEST)
         rest = self._begun + (QUICKLY if self.quick else BUDGET) * pace - time.monotonic()
         return max(UNEQUAL * rest / left, SHORTEST)
 
@@ -206,6 +226,12 @@ class Judge:
         if self._alien and one.name != "shared-seats":  # layer A, without a dialogue that says nothing
             case.profile = dataclasses.replace(case.profile, left="")
         try:
+            return self._run(one, case)
+        finally:
+            self._polled = self._polled or any(bench.polled for bench in case.made)
+
+    def _run(self, one: Check, case: Case) -> tuple[list[Outcome], str]:
+        try:
             said = one.run(case)
             outcomes = [said] if isinstance(said, Outcome) else list(said)
         except Unfinished as error:
@@ -265,6 +291,8 @@ class Judge:
         return ""
 
     _begun: float = field(init=False, default=0.0)
+    _load: float = field(init=False, default=0.0)  # of the machine, before this program added to it
+    _polled: bool = field(init=False, default=False)  # whether a server was taken for ready that never slept
     _allowed: float = field(init=False, default=math.inf)  # seconds for the next sweep
     short: list[str] = field(init=False, default_factory=list)  # checks that had no time for all there is
     _alien: str = field(init=False, default="")
@@ -279,6 +307,11 @@ def _sources(built: Built, command: Sequence[str]) -> list[Path]:
         if program.words == tuple(command[: len(program.words)])
         for name in program.sources
     ]
+
+
+def _load() -> float:
+    """Return how many processes want a processor, for each that there is: the mean of the last minute."""
+    return os.getloadavg()[0] / len(os.sched_getaffinity(0))
 
 
 def _merge(findings: Sequence[Finding]) -> Iterable[Finding]:

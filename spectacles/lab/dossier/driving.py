@@ -413,6 +413,7 @@ class Bench:
         self.log: list[str] = []  # what was done and answered, in French: the beginning of a timeline
         self.lasting: set[str] = set()  # tasks under the gate that there were when the server became ready
         self.started = 0.0  # seconds that the server took to be ready
+        self.polled = False  # whether one was taken for ready though it never slept
         self._undo = contextlib.ExitStack()
         self._quiet: dict[int, int] = {}
         self._quiet_since = 0.0
@@ -513,6 +514,7 @@ class Bench:
             passed = time.monotonic() - begun
             asks = passed > soon and bool(doing) and not todo and self._busy(doing, last)
             if asks and self._channel_there(program) and (passed > late or self.polls(doing)):
+                self.polled = True
                 return
             if passed > late or (passed > soon and self._free() and not self._busy(doing, last)):
                 raise NotReadyError(f"le serveur n'attend aucune requête : {describe(doing)}")
