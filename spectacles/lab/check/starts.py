@@ -360,7 +360,7 @@ def _serves_still(case: Case, bench: Bench, server: Program) -> str:
         return f"le serveur a fini ({ending(server)}) : {last_line(server.output())}"
     if case.profile.talks:
         return asked
-    if not any(one.serves for one in bench.server_tasks()):
+    if not bench.until(lambda: any(one.serves for one in bench.server_tasks()), case.patience):
         return f"il n'attend plus de requête : {describe(bench.server_tasks())}"
     return ""
 
