@@ -141,6 +141,31 @@ def test_time_is_a_choice(tmp_path: Path) -> None:
     assert (report.found.sure, report.found.again.missed) == (True, ())
 
 
+def test_the_clock_as_it_is(tmp_path: Path) -> None:
+    """A replay may go by it: then another thing goes wrong here, a sleep from which no alarm wakes.
+
+    (Seen to fail: with clock=True, exit code 1; with alarms that ring, killed by SIGALRM.)
+    """
+    source = tmp_path / "heure.c"
+    source.write_text("""
+        #include <time.h>
+        #include <unistd.h>
+        int main(void) {
+            alarm(1);
+            if (time(NULL) < 4000000000)
+                pause();
+            return 1;
+        }""")
+    compile_c(tmp_path, source, "heure")
+    scenario = Scenario("heure", (Actor("P", ("./heure",)),), str(tmp_path))
+    report = explore(scenario, 0)
+    assert report.found is not None
+    assert report.found.sure
+    again = replay(scenario, report.found.script, clock=False, linger=1.5).failure
+    assert again is not None
+    assert again.why is Why.DEADLOCK  # it sleeps, and nothing wakes it
+
+
 def test_who_moves_for_ever(tmp_path: Path) -> None:
     """Two who wait for each other, politely: the bound of steps is met, and it is said so.
 

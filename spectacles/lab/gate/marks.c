@@ -4,7 +4,7 @@
    getppid(TAG, kind, a, b, c): so that one gate sees, and may hold, everything. `c` is where in the program it was asked
    for, 0 where that is an interpreter. $SPECTACLES_MARKS says which: "l" locks, "r" results, "a" accesses (x86-64 only),
    "t" threads: their beginnings, and with "a" what changes the program's own variables once there are threads; "c" the
-   clock: see there. Without it, and outside the gate, nothing is changed.
+   clock: see there; "q" no alarms, by the real clock. Without it, and outside the gate, nothing is changed.
 
    Accesses: the pages of shared memory are made inaccessible. Each access raises SIGSEGV, whose handler reports it, opens
    the pages and sets the trap flag; after that one instruction SIGTRAP closes them again. The kernel's own accesses do
@@ -58,7 +58,7 @@
 #endif
 enum { READS = 1, WRITES, WANTS, BUSY, HAS, LACKS, RELEASES, WAITS, WAKES, RESULT, NAMES, BEGINS }; /* as in calls.py */
 
-static int gated, locks, results, accesses, threads, clocks;
+static int gated, locks, results, accesses, threads, clocks, quiet;
 static void nurse(int control);
 
 /* For a program that says itself where its copies are to begin. */
@@ -106,6 +106,7 @@ __attribute__((constructor)) static void begin(void) {
     locks = strchr(asked, 'l') != NULL;
     threads = strchr(asked, 't') != NULL;
     clocks = strchr(asked, 'c') != NULL;
+    quiet = clocks || strchr(asked, 'q') != NULL;
 #ifdef __x86_64__
     accesses = strchr(asked, 'a') != NULL;
 #endif
@@ -497,12 +498,12 @@ int getentropy(void *data, size_t size) { return getrandom(data, size, 0) < 0 ? 
 
 unsigned alarm(unsigned seconds) {
     REAL(unsigned, alarm, unsigned);
-    return clocks ? 0 : real(seconds);
+    return quiet ? 0 : real(seconds);
 }
 
 int setitimer(__itimer_which_t which, const struct itimerval *new, struct itimerval *old) {
     REAL(int, setitimer, __itimer_which_t, const struct itimerval *, struct itimerval *);
-    if (!clocks)
+    if (!quiet)
         return real(which, new, old);
     if (old)
         memset(old, 0, sizeof *old);

@@ -121,7 +121,7 @@ class Gate:
     that are held (calls.NAMES); births, deaths and waits always are. marks: whether locks and results are to be seen,
     by a preload library; accesses: those to shared memory, too (x86-64 only). threads: their beginnings and, with
     accesses, changes of the program's variables once there are threads. clock: one that is the same in every run, see
-    marks.c. sink: called with every event as it
+    marks.c; alarms: whether they ring, where that clock is not used. sink: called with every event as it
     happens, by whatever thread, the lock held: must not block. Only the first KEPT are kept here. `notes` says what is
     not seen, and why.
     """
@@ -136,6 +136,7 @@ class Gate:
         accesses: bool = False,
         threads: bool = False,
         clock: bool = False,
+        alarms: bool = True,
         sink: Callable[[Event], None] | None = None,
     ) -> None:
         self.policy: Policy = policy or Free()
@@ -150,6 +151,7 @@ class Gate:
         self._accesses = accesses
         self._threads = threads
         self._clock = clock
+        self._alarms = alarms
         self._preload: str | None = None
         self._sanitized = self._out_of_reach = False  # the program that was inspected last
         self._nurseries: dict[str, _Nursery] = {}
@@ -334,7 +336,8 @@ class Gate:
             extra["LD_PRELOAD"] = f"{self._preload} {extra.get('LD_PRELOAD', '')}".strip()
             if self._sanitized:  # which would refuse to start with a library before its own
                 extra["ASAN_OPTIONS"] = f"verify_asan_link_order=0:{extra.get('ASAN_OPTIONS', '')}".rstrip(":")
-            extra["SPECTACLES_MARKS"] = "lr" + "a" * self._accesses + "t" * self._threads + "c" * self._clock
+            timing = "c" * self._clock + "q" * (not self._alarms)
+            extra["SPECTACLES_MARKS"] = "lr" + "a" * self._accesses + "t" * self._threads + timing
         return extra
 
     def _inspect(self, name: str, command: Sequence[str | Path], env: Mapping[str, str], cwd: str) -> None:

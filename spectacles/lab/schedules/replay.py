@@ -78,8 +78,9 @@ def replay(
 ) -> Replay:
     """Play a script. Blocks, `patience` seconds for a step that does not come, ENDING for the end.
 
-    clock: whether time is the same in every run; False: as it is, alarms ring. linger: seconds at the end in which who
-    waits may still wake by himself. Raises UsageError for a line that is no step, StageError, WorldError, GateError.
+    clock: whether time is the same in every run; False: as it is, but that alarms do not ring. linger: seconds at the
+    end in which who waits may still wake by himself. Raises UsageError for a line that is no step, StageError,
+    WorldError, GateError.
     """
     script = Script(text, patience=patience)
     policy = _Later(script)
@@ -88,7 +89,9 @@ def replay(
         for command in scenario.before:
             if world.start(command).wait(60):
                 raise StageError(f"{command[0]} : n'a pas pu être préparé")
-        gate = undo.enter_context(Gate(world, policy, accesses=scenario.accesses, threads=True, clock=clock))
+        gate = undo.enter_context(
+            Gate(world, policy, accesses=scenario.accesses, threads=True, clock=clock, alarms=False)
+        )
         programs = {}
         for actor in scenario.actors:
             if actor.stays:
