@@ -41,6 +41,7 @@ PREEMPTIONS = 2
 SECONDS = 5.0  # of exploring, on a machine that has nothing else to do
 QUICK = 1.5  # with --quick
 SLOWEST = 4.0  # times as long, at most, on one that has
+LEAST = 40  # schedules, on a machine that is busier still
 AGAIN = 3  # worlds in which a script may show what was found
 LINGER = 1.5  # seconds for which who waits for a lock must go on waiting, by the real clock
 _CHANNELS = ("queue", "private queue", "POSIX queue", "connection", "socket", "pipe")
@@ -101,10 +102,11 @@ def _search(case: Case, scenario: Scenario, calm: Run) -> Outcome:
     """Explore; what is found and means nothing is let pass, and the search goes on without that kind."""
     busy = os.getloadavg()[0] / len(os.sched_getaffinity(0))
     deadline = time.monotonic() + min(max(busy, 1.0), SLOWEST) * (QUICK if case.quick else SECONDS)
+    least = LEAST if busy > SLOWEST else 0  # else it is the program that is slow
     aside: list[str] = []
     while True:
         left = max(deadline - time.monotonic(), 0.5)
-        report = explore(scenario, preemptions=PREEMPTIONS, seconds=left, again=False, soonest=True)
+        report = explore(scenario, preemptions=PREEMPTIONS, seconds=left, least=least, again=False, soonest=True)
         if report.found is None:
             return ok(_covered(report, aside))
         outcome = _confirmed(case, scenario, calm, report.found)

@@ -20,6 +20,7 @@ from spectacles.lab.schedules.witness import Testimony, helgrind
 
 ALONE = 0.4  # seconds before a second process is worth its start
 BRISK = 30  # schedules a second, from which on a worker is handed several at once
+LONGER = 3.0
 TROUBLES = 3  # schedules that cannot be judged before it is given up
 
 
@@ -86,9 +87,12 @@ def explore(
     workers: int | None = None,
     again: bool = True,
     soonest: bool = False,
+    least: int = 0,
     told: Callable[[Report], None] | None = None,
 ) -> Report:
     """Explore a scenario. Blocks for `seconds` at most, and a few more for the run that was found.
+
+    least: schedules that are played even if it takes longer, up to LONGER times `seconds`.
 
     preemptions: at most. kills: deaths at most (who: names of programs that may die; none: all). reduce: False plays
     every order, even of independent steps. workers: processes; None: one a processor, at most 4. again: whether what is
@@ -108,7 +112,7 @@ def explore(
             stage = undo.enter_context(Stage(scenario, kills=kills > 0))
             report.notes = list(stage.notes)
             wanted = 1 if stage.alone else wanted
-            wrong = _run(search, stage, report, started, seconds, wanted, processors, undo, told)
+            wrong = _run(search, stage, report, started, seconds, least, wanted, processors, undo, told)
             report.threads = stage.threads
             if wrong is not None:
                 report.found = _show(stage, wrong)
@@ -132,6 +136,7 @@ def _run(
     report: Report,
     started: float,
     seconds: float,
+    least: int,
     wanted: int,
     processors: list[int],
     undo: contextlib.ExitStack,
@@ -165,7 +170,8 @@ def _run(
         for worker in workers:
             while worker.busy and worker.ready(0):
                 give(worker.take())
-        if wrong or len(report.troubles) >= TROUBLES or now - started > seconds:
+        late = now - started > seconds * (LONGER if search.played < least else 1)
+        if wrong or len(report.troubles) >= TROUBLES or late:
             break
         if now - started > ALONE and len(workers) < wanted - 1:
             processor = processors[(1 + len(workers)) % len(processors)]
