@@ -69,7 +69,9 @@ _NUMBERS = {  # number on x86-64, on aarch64 (-1: it has none), name
 }
 _ON_REQUEST = {  # held only where they are asked for by name
     "close": (3, 57, "close"),  # frequent, and of interest only where nothing else tells of an end
-    "set_robust_list": (273, 99, "begins"),  # the first call of a thread of glibc, before its function
+    # The first call of a thread of glibc, before its function. The mark of that name says which function, but takes a
+    # compiler; this one comes of a child of fork(2), too, and not with musl: neither does for the other.
+    "set_robust_list": (273, 99, "begins"),
 }
 _ONLY_KNOWN = {  # never held, but a task may be asleep in them
     "futex": (202, 98, "futex"), "restart_syscall": (219, 128, "restart"), "rt_sigtimedwait": (128, 137, "sigwait"),

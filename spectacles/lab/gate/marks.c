@@ -783,99 +783,71 @@ sem_t *sem_open(const char *name, int flags, ...) {
     return got;
 }
 
-#define ENDED(lock, got, why) mark((got) ? LACKS : HAS, (uintptr_t)(lock), (got) ? (uintptr_t)(why) : 0, 0)
+/* Of semaphores and of mutexes alike. why: an errno, 0 once it has the lock. */
+#define ENDED(lock, why) \
+    do { \
+        uintptr_t said = (uintptr_t)(why); \
+        mark(said && said != EOWNERDEAD ? LACKS : HAS, (uintptr_t)(lock), said, 0); \
+    } while (0)
 
 /* Tries first, so that whether it had to wait is known; then waits as it would have. */
-#define TAKE_SEMAPHORE(name, parameters, arguments, ...) \
+#define TAKE(type, trial, is_taken, why, name, parameters, arguments, ...) \
     int name parameters { \
         REAL(int, name, __VA_ARGS__); \
-        static int (*try)(sem_t *); \
+        static int (*try)(type *); \
         if (!try) \
-            try = (int (*)(sem_t *))dlsym(RTLD_NEXT, "sem_trywait"); \
+            try = (int (*)(type *))dlsym(RTLD_NEXT, #trial); \
         if (!SEEN) \
             return real arguments; \
         mark(WANTS, (uintptr_t)lock, 0, PLACE); \
         int opened = open_for(lock); \
         int got = try(lock); \
-        if (got < 0 && errno == EAGAIN) { \
+        if (is_taken) { \
             mark(BUSY, (uintptr_t)lock, 0, 0); \
             got = real arguments; \
         } \
         close_pages(opened); \
-        ENDED(lock, got, errno); \
+        ENDED(lock, why); \
         return got; \
     }
+#define TRY(type, why, name) \
+    int name(type *lock) { \
+        REAL(int, name, type *); \
+        if (!SEEN) \
+            return real(lock); \
+        mark(WANTS, (uintptr_t)lock, 0, PLACE); \
+        int opened = open_for(lock); \
+        int got = real(lock); \
+        close_pages(opened); \
+        ENDED(lock, why); \
+        return got; \
+    }
+#define GIVE(type, name) \
+    int name(type *lock) { \
+        REAL(int, name, type *); \
+        if (SEEN) \
+            mark(RELEASES, (uintptr_t)lock, 0, PLACE); \
+        int opened = open_for(lock); \
+        int got = real(lock); \
+        close_pages(opened); \
+        return got; \
+    }
+
+#define TAKE_SEMAPHORE(name, ...) \
+    TAKE(sem_t, sem_trywait, got < 0 && errno == EAGAIN, got ? errno : 0, name, __VA_ARGS__)
 TAKE_SEMAPHORE(sem_wait, (sem_t *lock), (lock), sem_t *)
 TAKE_SEMAPHORE(sem_timedwait, (sem_t *lock, const struct timespec *limit), (lock, limit), sem_t *, const struct timespec *)
 TAKE_SEMAPHORE(sem_clockwait, (sem_t *lock, clockid_t clock, const struct timespec *limit), (lock, clock, limit), sem_t *,
                clockid_t, const struct timespec *)
+TRY(sem_t, got ? errno : 0, sem_trywait)
+GIVE(sem_t, sem_post)
 
-int sem_trywait(sem_t *lock) {
-    REAL(int, sem_trywait, sem_t *);
-    if (!SEEN)
-        return real(lock);
-    mark(WANTS, (uintptr_t)lock, 0, PLACE);
-    int opened = open_for(lock);
-    int got = real(lock);
-    close_pages(opened);
-    ENDED(lock, got, errno);
-    return got;
-}
-
-int sem_post(sem_t *lock) {
-    REAL(int, sem_post, sem_t *);
-    if (SEEN)
-        mark(RELEASES, (uintptr_t)lock, 0, PLACE);
-    int opened = open_for(lock);
-    int got = real(lock);
-    close_pages(opened);
-    return got;
-}
-
-#define TAKE_MUTEX(name, parameters, arguments, ...) \
-    int name parameters { \
-        REAL(int, name, __VA_ARGS__); \
-        static int (*try)(pthread_mutex_t *); \
-        if (!try) \
-            try = (int (*)(pthread_mutex_t *))dlsym(RTLD_NEXT, "pthread_mutex_trylock"); \
-        if (!SEEN) \
-            return real arguments; \
-        mark(WANTS, (uintptr_t)lock, 0, PLACE); \
-        int opened = open_for(lock); \
-        int got = try(lock); \
-        if (got == EBUSY) { \
-            mark(BUSY, (uintptr_t)lock, 0, 0); \
-            got = real arguments; \
-        } \
-        close_pages(opened); \
-        mark(got && got != EOWNERDEAD ? LACKS : HAS, (uintptr_t)lock, (uintptr_t)got, 0); \
-        return got; \
-    }
+#define TAKE_MUTEX(name, ...) TAKE(pthread_mutex_t, pthread_mutex_trylock, got == EBUSY, got, name, __VA_ARGS__)
 TAKE_MUTEX(pthread_mutex_lock, (pthread_mutex_t *lock), (lock), pthread_mutex_t *)
 TAKE_MUTEX(pthread_mutex_timedlock, (pthread_mutex_t *lock, const struct timespec *limit), (lock, limit),
            pthread_mutex_t *, const struct timespec *)
-
-int pthread_mutex_trylock(pthread_mutex_t *lock) {
-    REAL(int, pthread_mutex_trylock, pthread_mutex_t *);
-    if (!SEEN)
-        return real(lock);
-    mark(WANTS, (uintptr_t)lock, 0, PLACE);
-    int opened = open_for(lock);
-    int got = real(lock);
-    close_pages(opened);
-    mark(got && got != EOWNERDEAD ? LACKS : HAS, (uintptr_t)lock, (uintptr_t)got, 0);
-    return got;
-}
-
-int pthread_mutex_unlock(pthread_mutex_t *lock) {
-    REAL(int, pthread_mutex_unlock, pthread_mutex_t *);
-    if (SEEN)
-        mark(RELEASES, (uintptr_t)lock, 0, PLACE);
-    int opened = open_for(lock);
-    int got = real(lock);
-    close_pages(opened);
-    return got;
-}
+TRY(pthread_mutex_t, got, pthread_mutex_trylock)
+GIVE(pthread_mutex_t, pthread_mutex_unlock)
 
 /* Of these the library has two versions on x86-64; dlsym may give the old one, whose condition has another layout. */
 static void *condition(const char *name) {
