@@ -31,8 +31,9 @@ def try_out(hazard: Hazard, which: str, directory: Path, slow: int) -> int:
     slow: seconds for which the window stays open, 0 to 3600. Blocks until the user is done. Raises UsageError,
     HazardError.
     """
-    made = not directory.exists()
+    made = False
     try:
+        made = not directory.exists()
         directory.mkdir(mode=0o700, exist_ok=True)
         if not made and any(directory.iterdir()):
             raise UsageError(f"{directory} n'est pas vide : un répertoire neuf, ou vide, pour y jouer")

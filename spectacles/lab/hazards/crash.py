@@ -14,6 +14,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -147,6 +148,7 @@ class _Watched:
     sites: Sequence[Site | None]
     disks: Sequence[tuple[str, ...]]
     skipped: int
+    ready: float  # seconds after which a server that never sleeps is taken for ready
 
 
 def crash_map(subject: Subject) -> Map:
@@ -165,7 +167,9 @@ def crash_map(subject: Subject) -> Map:
 def _watch(subject: Subject) -> _Watched:
     """Let one reservation be made, stop the server and start it again."""
     with subject.bench() as bench:
+        begun = time.monotonic()
         client, _ = _ready(bench, subject)
+        ready = START if time.monotonic() - begun < START else PATIENCE
         gate = bench.gate
         assert gate is not None
         old = _contents(bench)
@@ -190,7 +194,7 @@ def _watch(subject: Subject) -> _Watched:
         since = len(gate.events())
         kept = False
         with contextlib.suppress(NotReadyError):
-            bench.serve()
+            _serve(bench, ready)
             kept = bench.ask(bench.client("B").consult(subject.item), timeout=START).left == left
         files = _data(old, new, gate.events(since))
         folder = bench.world.inside
@@ -198,16 +202,27 @@ def _watch(subject: Subject) -> _Watched:
     fixed = all(one.seats is not None for one in known.items if one.typed == subject.item)
     durable = fixed and known.expects("durable") and (kept or known.question > 0)
     sites, disks, skipped = points(events, lasting, files, new, folder, subject.aside)
-    return _Watched(left + subject.seats, left, files, old, new, durable, sites, disks, skipped)
+    return _Watched(left + subject.seats, left, files, old, new, durable, sites, disks, skipped, ready)
 
 
-def _ready(bench: Bench, subject: Subject) -> tuple[Client, set[tuple[str, str]]]:
+def _serve(bench: Bench, ready: float, *, gated: bool = True) -> None:
+    """Start the server, and wait until it is ready; one that never sleeps is taken for it after `ready` seconds.
+
+    Raises NotReadyError.
+    """
+    program = bench.serve(gated=gated, wait=False)
+    bench.wait_ready(program, until=ready)
+    if bench.gate is not None:
+        bench.lasting = set(bench.gate.tasks)
+
+
+def _ready(bench: Bench, subject: Subject, ready: float = START) -> tuple[Client, set[tuple[str, str]]]:
     """Start the server and its client; one that has a menu is brought there by a question.
 
     Return the client, and the kernel objects that the server has made by then. Raises NoServerError.
     """
     try:
-        bench.serve()
+        _serve(bench, ready)
     except NotReadyError as error:
         raise NoServerError(str(error)) from None
     made = _objects(bench)
@@ -334,7 +349,7 @@ def _kill_at(subject: Subject, seen: _Watched, site: Site | None, disk: tuple[st
     """Kill the server at a site, None: at rest after its answer. Return None if the run never comes there."""
     policy = _KillAt()
     with subject.bench(policy) as bench:
-        client, made = _ready(bench, subject)
+        client, made = _ready(bench, subject, seen.ready)
         request = client.reserve(subject.item, subject.seats)
         if site is not None:
             policy.arm(site, bench.lasting)
@@ -349,7 +364,7 @@ def _kill_at(subject: Subject, seen: _Watched, site: Site | None, disk: tuple[st
         file = _state(seen, _contents(bench, seen.files))
         client.kill()
         bench.until(lambda: client.program is None or client.program.code is not None)
-        starts, why, seats = _start_again(bench, subject)
+        starts, why, seats = _start_again(bench, subject, seen.ready)
     sound = not why and (not seen.durable or seats in (seen.before, seen.after))
     file = file.replace(OTHER, OTHER if sound else DAMAGED)
     lost = seen.durable and (seats not in (seen.before, seen.after) or (told == TOLD and seats != seen.after))
@@ -392,10 +407,10 @@ def _state(seen: _Watched, now: Mapping[str, bytes]) -> str:
     return ", ".join(f"{name} {word}" for name, word in words.items())
 
 
-def _start_again(bench: Bench, subject: Subject) -> tuple[bool, str, int | None]:
+def _start_again(bench: Bench, subject: Subject, ready: float) -> tuple[bool, str, int | None]:
     """Start it once more, and ask it. Return whether it starts, why it does not serve, and the seats it has."""
     try:
-        bench.serve(gated=False)
+        _serve(bench, ready, gated=False)
     except NotReadyError as error:
         return False, str(error), None
     looker, buyer = bench.client("B"), bench.client("C")
