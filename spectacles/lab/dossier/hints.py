@@ -54,6 +54,7 @@ _ESCAPES = re.compile(r"\x1b(?:\[[\d;?]*[A-Za-z]|[()][A-Z0-9]|[78=>])")
 _PLACEHOLDER = r"(?:<[^<>\n]+>|\[[^\[\]\n]+\]|\{[^{}\n]+\}|[A-ZÀ-Ý][A-ZÀ-Ý_0-9]+\b)"
 _USAGE = r"(?<![-\w])(?:usage|utilisation|uso\b|syntax|usar\b|verwendung|inser(?:isci|ire))"
 MOST_TOKENS = 12
+JOINT = "\N{ZERO WIDTH SPACE}"  # in what a client said: there, a line was typed
 
 
 def plain(text: str) -> str:
@@ -163,7 +164,7 @@ def answers(question: str, *, port: str = "", kind: str = "login", known: Sequen
         return ["0612345678"]
     if has(r"\bport\b", asked):
         return [port or "5000"]
-    if has(r"\bip\b|adresse|address|host|h[ôo]te|indirizzo|endere[cç]o|direcci", asked):
+    if has(r"\bip\b|adresse|address|\bhost|\bh[ôo]te\b|indirizzo|endere[cç]o|direcci", asked):
         return ["127.0.0.1"]
     dates = date(asked)
     if dates:
@@ -221,7 +222,7 @@ def role(question: str, seats: bool, item: bool, kind: str) -> str:
     if has(HOW_MANY, asked) and kind == "reserve":
         order = ["{seats}", *order]
     personal = has(rf"{NAME}|e-?mail|t[ée]l[ée]|phone|{SECRET}|\bdate\b", asked) and not has(HOW_MANY, asked)
-    titled = has(rf"name of the (?:{ITEM})|nom du (?:{ITEM})|titre|title|num[ée]ro", asked)
+    titled = has(rf"(?:name|nom|nome)\b.{{0,12}}(?:{ITEM})|titre|title|num[ée]ro", asked)
     if personal and not titled and "{seats}" not in order[:1]:
         return ""
     for name in order:
@@ -265,22 +266,25 @@ def escape(text: str) -> str:
     return re.sub(r"[\\.^$*+?()\[\]{}|]", r"\\\g<0>", text)
 
 
-def left_pattern(texts: Sequence[str], taken: Sequence[int], item: str) -> tuple[str, str]:
-    """Return patterns whose number goes down in `texts` as `taken` goes up: left, and free where it is counted.
+def left_pattern(answers_: Sequence[str], taken: Sequence[int], item: str) -> tuple[str, str]:
+    """Return patterns whose number goes down in answers as `taken` goes up: left, and free where it is counted.
 
-    ("", "") if there are none.
+    ("", "") if there are none. JOINT in an answer is where a line was typed: what follows it may stand at the end of a
+    question. Patterns are made of what follows it alone, and must do in both cases.
     """
+    texts = [text.replace(JOINT, "\n") for text in answers_]
+    joined = [text.replace(JOINT, "") for text in answers_]
     first = texts[0].splitlines()
     for line in reversed(first):  # what answers comes last: before it, a list may be the client's own
         for number in re.finditer(r"-?\d+", line):
             start, end = number.span()
             for with_item in (True, False):
                 for left in _patterns(line, start, end, item, with_item):
-                    if _falls(left, "", texts, taken, item, int(number[0])):
+                    if _falls(left, "", texts, taken, item, int(number[0])) and _falls(left, "", joined, taken, item):
                         return left, ""
     if len(set(taken)) > 1:
         for left, free in (*_listed(texts[0]), *_maps(texts)):
-            if _falls(left, free, texts, taken, item):
+            if _falls(left, free, texts, taken, item) and _falls(left, free, joined, taken, item):
                 return left, free
     return "", ""
 
@@ -292,6 +296,7 @@ def _spaced(text: str) -> str:
 
 def seats_left(left: str, free: str, item: str, text: str) -> int | None:
     """Return the seats left that a text tells by two patterns of a profile, None if it does not."""
+    text = text.replace(JOINT, "\n")
     found = words.pattern(left, item).search(text) if left else None
     if found is None:
         return None
@@ -328,6 +333,9 @@ def _patterns(line: str, start: int, end: int, item: str, with_item: bool) -> It
             close = escape(line[head.end() :].strip()[:1])
             close = "" if close.isalnum() else close
             between = rf"^\W*?{open_}\s*{{item}}(?!\d)\s*{close}.*?"
+            if re.search(r"[^\W\d]", head[1]):
+                named = rf"\b{open_}\s*{{item}}(?!\d)\s*{close}[^\d\n]*?" + rf"(?<!\d)(?<!\d-){number}(?!\d)"
+                yield from (named + behind, named)
             for tail_ in (behind, ""):
                 for head_ in ("", front):
                     yield between + head_ + rf"(?<!\d)(?<!\d-){number}(?!\d)" + tail_
@@ -406,11 +414,15 @@ def _row(line: str) -> str:
 
 def answer_patterns(accepted: Sequence[str], refused: str, menu: set[str]) -> tuple[str, str]:
     """Return patterns for yes and no: lines, or what lines begin with, that come with the ones, not with the other."""
+    accepted, refused = [text.replace(JOINT, "\n") for text in accepted], refused.replace(JOINT, "\n")
     every = [shapes(text) - menu for text in accepted]
     bad = shapes(refused) - menu
     common = set.intersection(*every) | _beginnings(every)
     yes = _best(common - bad, YES, [refused], accepted)
     no = _best(bad - set().union(*every), NO, accepted, [refused]) if refused else ""
+    kind = re.match(r"[^:]{4,40}:(?!\\d)", no)  # "refusé : pas assez de places" is one of several reasons
+    if kind and has(NO, kind[0]) and not any(re.search(kind[0], text) for text in accepted):
+        no = kind[0]
     return yes, no
 
 
@@ -467,7 +479,8 @@ def usage(text: str) -> list[str]:
         if found and not re.fullmatch(rf"{_PLACEHOLDER}|-.*", found[0]):
             found = found[1:]  # the program itself
         return [word for word in found if re.fullmatch(r"[-<\[{(]?[\w<\[{].*", word)][:10]
-    return []
+    bare = re.search(r"\b[a-z][\w./-]*((?:\s+(?:<[^<>\n]+>|\[?[A-Z][A-Z_]{2,}\]?))+)\s*$", plain(text), re.MULTILINE)
+    return bare[1].split() if bare else []
 
 
 def argument(word: str, side: str, *, port: str = "", files: Sequence[str] = ()) -> str:
@@ -477,7 +490,7 @@ def argument(word: str, side: str, *, port: str = "", files: Sequence[str] = ())
     """
     if has(r"\bport|_port|htons|porta\b", word):
         return port or "5000"
-    if has(r"addr|host|\bip\b|h[ôo]te|inet_|indirizzo|serveur\b|server\b", word):
+    if has(r"addr|host\b|hostname|\bip\b|\bh[ôo]te\b|inet_|indirizzo|serveur\b|server\b", word):
         return "127.0.0.1"
     if has(r"pid", word):
         return "{pid}"
@@ -551,6 +564,12 @@ def compared(text: str) -> list[str]:
         for one, two in re.findall(r"==\s*[\"']([^\"'\n]{2,30})[\"']|startswith\(\s*[\"']([^\"'\n]{2,30})[\"']", text)
     ]
     return list(dict.fromkeys(word.strip() for word in found if word.strip() and not word.startswith("%")))
+
+
+def stocked(text: str) -> list[str]:
+    """Return the names that stand beside a number in the tables of a source: {"apple": 40}, {"Carmen", 120}."""
+    found = re.findall(r"[\"']([^\W\d][\w -]{1,20})[\"']\s*[:,=]\s*[\[({]?\s*(?:[\"'][^\"'\n]*[\"']\s*,\s*)?\d+", text)
+    return list(dict.fromkeys(name for name in found if not re.search(r"^%|\.", name)))[:8]
 
 
 def taken_arguments(text: str) -> list[str]:

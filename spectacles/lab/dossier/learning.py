@@ -283,6 +283,7 @@ class _Learner:
         self.shows: list[str] = []
         port = next((one for one in bench.profile.channel.names if one.startswith("port ")), "")
         self.port = port.removeprefix("port ")
+        self.stocked = [name for name in hints.stocked(served) if " " not in name]
         self.known = [
             one
             for one in hints.compared(served)
@@ -641,7 +642,7 @@ class _Learner:
         return bool(hints.shapes(said) - known)
 
     def _next_show(self) -> str:
-        every = [*self.shows, "1", "2", "0", *self.known]
+        every = [*self.shows, "1", *self.stocked, "2", "0", *self.known]
         return every[(every.index(self.item) + 1) % len(every)] if self.item in every else every[0]
 
     def _reply(self, text: str, said: str, lines: Sequence[str], kind: str, tried: Sequence[str]) -> str:
@@ -726,6 +727,11 @@ class _Learner:
         for verb in consults[:3]:
             for line in _lines(verb, found[verb], ("", "{item}")):
                 lines, reply, _ = self._try(line, "consult")
+                for name in self.stocked[:3] if "{item}" in line and hints.shapes(reply) & unknown else ():
+                    self.item = name
+                    lines, reply, _ = self._try(line, "consult")
+                    if not hints.shapes(reply) & unknown:
+                        break
                 if lines and re.search(r"\d", reply) and not hints.shapes(reply) & unknown:
                     scripts.append((lines, ()))
                     self.shows = self.shows or hints.tokens(reply)
@@ -799,6 +805,8 @@ class _Learner:
         if asked and not hints.usage(text):
             with contextlib.suppress(NotReadyError):
                 text += self.start(asked[0])
+        if self._by_usage(text):
+            return
         for more in starting.arguments(self.built, text, self.text, "client", self.port, names)[:6]:
             if self.late():
                 break
@@ -823,6 +831,28 @@ class _Learner:
                 self.note(style="menu", consult=(), reserve=())
         self.note(client=base)
         self.notes.append(said)
+
+    def _by_usage(self, text: str) -> bool:
+        """Learn a client whose usage takes what is to be reserved: "client SHOW [SEATS]". Say whether it does."""
+        must: list[str] = []
+        may: list[str] = []
+        for word in hints.usage(text):
+            if word.strip("[](){}").startswith("-"):
+                return False
+            fixed = hints.argument(word, "client", port=self.port)
+            more = [*must, *may]
+            found = fixed if fixed in (self.port, "127.0.0.1", "{pid}", "{client}") else ""
+            if not found:
+                found = hints.filled([*(["SHOW"] if "{item}" in more else []), word]).split()[-1]
+            (may if word.startswith("[") else must).append(found)
+        if "{seats}" not in must + may or self.late():
+            return False
+        consults: list[Script] = [(tuple(must), ())] if may and must else []
+        self.note(style="arguments")
+        if self._variants(consults, (tuple(must + may), ())):
+            return True
+        self.note(style="menu", consult=(), reserve=(), seats=())
+        return False
 
     # What answers look like
 
@@ -877,7 +907,8 @@ class _Learner:
         if not re.search(r"\{seat\d?\}", joined):
             self.note(seats=())
         self.note(reserve=lines, most_seats=0 if some else 1)
-        shows = list(dict.fromkeys([self.item, *self.shows]))[:SHOWS] if "{item}" in joined else [self.item]
+        named = [] if self.shows else self.stocked
+        shows = list(dict.fromkeys([self.item, *self.shows, *named]))[:SHOWS] if "{item}" in joined else [self.item]
         asks = list(consults)
         for item in shows:
             for scripts in (asks, spare):
@@ -994,18 +1025,20 @@ class _Learner:
             self.client.kill()
             self.bench.until(self.over, 1.0)
         self.again(*self._filled(more, item, seats, seat))
-        said = ""
+        said = last = ""
         for line in self._filled(lines, item, seats, seat):
             if self.over():
                 break
             self.client.type(line, self.client.waits_to_read())
-            said += "\n" + self.hear()  # what answers a line begins one: no prompt gets into a pattern
+            last = self.hear()
+            said += hints.JOINT + last
         extra = 0
-        while not self.over() and not fresh and not self.at_menu(said) and extra < 4:
+        while not self.over() and not fresh and not self.at_menu(last) and extra < 4:
             self.client.type("", self.client.waits_to_read())
-            said += "\n" + self.hear()
+            last = self.hear()
+            said += hints.JOINT + last
             extra += 1
-        if not self.over() and not fresh and not self.at_menu(said):
+        if not self.over() and not fresh and not self.at_menu(last):
             self.lost = True
             self.client.kill()  # lost in the dialogue: the next one begins anew
             self.bench.until(self.over, 1.0)
