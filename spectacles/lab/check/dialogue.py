@@ -528,7 +528,7 @@ def together(case: Case) -> Outcome:
     crowd = kind == "fifo" and case.profile.clients != 1 and case.question != 1
     if not several and not crowd:
         raise NotApplicable("une demande est une seule écriture, sur une connexion à elle")
-    item = case.item().typed
+    item = max(case.profile.items, key=lambda one: one.seats or 0).typed  # so that all who ask can be granted
     with case.bench() as bench:
         server = bench.serve()
         clients = [bench.client(name) for name in ("A", "B")]
@@ -544,6 +544,8 @@ def together(case: Case) -> Outcome:
         for asking in (clients[:1], clients) if crowd else TOGETHER * (clients[:1],):
             pids = set(server.tree())
             seats = case.most(2)  # not what was asked for before, which may still lie in memory
+            if before < seats * len(asking):
+                break  # it would be right to refuse
             requests = [client.reserve(item, seats) for client in asking]
             suspend(bench, pids)
             bench.drive(*requests, timeout=bench.patience, until=lambda: all_wait(bench, requests))  # noqa: B023
