@@ -30,7 +30,7 @@ from spectacles.lab.check.registry import Check
 from spectacles.lab.check.runner import Judge
 from spectacles.lab.dossier import tasks
 from spectacles.lab.dossier.building import Built
-from spectacles.lab.dossier.driving import Bench
+from spectacles.lab.dossier.driving import Bench, NotReadyError
 from spectacles.lab.dossier.profile import Profile
 from tests import helpers
 from tests.check import mutants
@@ -144,6 +144,18 @@ def test_who_waits_for_a_processor_is_still_starting(tmp_path: Path) -> None:
     with helpers.background([sys.executable, "-c", "while True: pass"]) as spinning:
         assert not bench.polls(tasks.look({spinning.pid}))
         helpers.eventually(lambda: bench.polls(tasks.look({spinning.pid})), "it has computed for long", 120)
+
+
+def test_who_forks_without_end_is_not_waited_for(tmp_path: Path) -> None:
+    """It is told at once: ten seconds of it, try after try, stop the whole machine.
+
+    Seen to fail: without MANY, with « n'attend aucune requête », after ten seconds.
+    """
+    crowd = "import threading, time\nfor _ in range(200): threading.Thread(target=time.sleep, args=(60,)).start()\n"
+    (tmp_path / "serveur.py").write_text(crowd)
+    with Bench(tmp_path, Profile(server=("{python}", "serveur.py"))) as bench, pytest.raises(NotReadyError) as told:
+        bench.serve()
+    assert "sans fin" in str(told.value)
 
 
 def test_what_serves_nobody_is_not_without_defect(sound: Path) -> None:

@@ -120,8 +120,8 @@ class Judge:
                 self.progress(one.name, number, len(chosen))
             self._allowed = self._share(len(chosen) - number)
             findings += self.examine(one, built, frozenset(finding.defect for finding in findings))
-            if number == 1 and all(finding.state is State.NOT_REACHED for finding in findings):
-                break  # it is never ready: every other check would wait as long for it
+            if number == 1 and self.nobody_serves(findings):
+                break  # every other check would wait as long for it, or fork as much
         why = self.nobody_serves(findings)
         if why and self._load > CROWDED and self._polled:
             said = f"la machine était trop occupée pour dire si quelqu'un sert : {why}"

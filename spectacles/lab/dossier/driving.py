@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 STEP = 0.001  # seconds between two looks
 SETTLED = 0.03  # seconds for which a task that waits for the keyboard has printed nothing: then it has said all
 UNCOUNTED = 1000  # seats of what nobody can ask for
+MANY = 150  # tasks of a server that nobody has asked anything yet: it forks without end
 COMPUTED = 0.7  # seconds of processor time that hardly any start takes
 STARTING = 10.0  # seconds that a server may compute before it waits for its first request
 
@@ -488,6 +489,8 @@ class Bench:
                     program.wait(0.5)
                 raise NotReadyError(f"le serveur finit aussitôt ({ending(program)}) : {last_line(program.output())}")
             doing = tasks.look(program.tree())
+            if len(doing) > MANY:
+                raise NotReadyError(f"le serveur crée des processus ou des threads sans fin : déjà {len(doing)}")
             reader = next((one for one in doing if one.reads_terminal and typed.get(one.tid) != one.switches), None)
             if reader is not None and todo:
                 typed[reader.tid] = reader.switches
