@@ -269,6 +269,7 @@ def test_the_matrix_tells_five_states_and_groups() -> None:
     assert pages.state_of(REPORT, 35, FINDERS) is State.OK
     assert pages.state_of(REPORT, 11, FINDERS) is State.INCONCLUSIVE
     assert pages.state_of(REPORT, 1, FINDERS) is State.NOT_APPLICABLE
+    assert pages.state_of(Report("x", "/x", (UNSURE,)), 1, FINDERS) is State.INCONCLUSIVE
     rows = [(Submission(Path(f"/{n}"), n, n), REPORT) for n in ("Ada", "Bob")]
     rows.append((Submission(Path("/c"), "c", "Cid"), Report("c", "/c", (FINE,))))
     page = pages.classroom(rows, FINDERS, "classe")

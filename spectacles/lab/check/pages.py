@@ -84,6 +84,8 @@ def state_of(report: Report, defect: int, finders: Mapping[str, tuple[int, ...]]
     """Return how a program stands with a defect. finders: name of a check -> defects that it can find."""
     if any(one.defect == defect for one in report.defects):
         return State.DEFECT
+    if not report.judged:
+        return State.INCONCLUSIVE
     states = [
         one.state for one in report.findings if one.state is not State.DEFECT and defect in finders.get(one.check, ())
     ]
