@@ -818,6 +818,7 @@ def gone(case: Case) -> Outcome:
                 done=done,
                 expected="la connexion est fermée, et le service continue",
                 seen=ending(server),
+                source=case.source(r"\b(write|send)\s*\("),
             )
         return ok("le serveur y survit", done=done)
 
