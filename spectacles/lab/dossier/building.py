@@ -261,7 +261,6 @@ def _run(world: World, command: Sequence[str], path: str, log: list[str], cwd: s
     code, output = _try(world, command, path, cwd)
     log += [f"$ {' '.join(command)}", output]
     if code != 0:
-        output = output.replace(f"{world.inside}/", "")  # a place of ours, which says nothing to anybody
         raise BuildError(f"{' '.join(command)} : {_first_error(output) or f'code de sortie {code}'}")
 
 
@@ -271,11 +270,12 @@ def _try(world: World, command: Sequence[str], path: str, cwd: str = ".", more: 
         program = world.start(command, env=env, cwd=cwd, size=(50, 500))
     except WorldError as error:
         return 127, str(error)
+    ours = f"{world.inside}/"  # a place that says nothing to anybody
     try:
-        return program.wait(PATIENCE), program.output()
+        return program.wait(PATIENCE), program.output().replace(ours, "")
     except WorldError:
         program.signal(9)
-        return -1, f"{program.output()}\nplus de {PATIENCE:g} s"
+        return -1, f"{program.output().replace(ours, '')}\nplus de {PATIENCE:g} s"
 
 
 def _twice(world: World, command: Sequence[str], path: str, log: list[str], cwd: str = ".") -> str:
