@@ -95,19 +95,32 @@ class Scene:
 
     @property
     def shown(self) -> Run:
-        """The run as its lines have it: without preparations."""
+        """The run as its lines have it: without preparations, and without what is only told to be the same again."""
         rows = [row for row in self.timeline.rows if self._is_shown(row)]
         never = {row.step.seq for row in rows if row.part is Part.WHOLE and self._never_made(row.step)}
-        seqs = {row.step.seq for row in rows}
+        seqs = {line.seq for line in self.lines if line.task} | set(self.run.unsent)  # what lies there is counted
         steps = [
             replace(step, words=f"retenu avant : {step.words}") if step.seq in never else step
             for step in self.run.steps
         ]
-        return replace(self.run, steps=tuple(step for step in steps if step.seq in seqs))
+        return replace(
+            self.run,
+            steps=tuple(step for step in steps if step.seq in seqs),
+            transfers=tuple(one for one in self.run.transfers if {one.send, one.receive} <= seqs),
+            holds=tuple(one for one in self.run.holds if one.since in seqs),
+            unsent=tuple(seq for seq in self.run.unsent if seq in seqs),
+        )
 
     def notes(self) -> dict[int, str]:
-        """Return the seats, by the seqs of the steps with which they changed."""
-        return {line.seq: f"places {_seats(line.seats)}" for line in self.told if line.seats}
+        """Return what is to be said beside steps, by their seqs: the seats that changed with them, what is left out."""
+        found: dict[int, str] = {}
+        last = 0
+        for line in self.lines:
+            last = line.seq if line.task else last
+            text = f"places {_seats(line.seats)}" if line.seats else "" if line.task else line.text
+            if text and (line.task or line.seq not in self.run.unsent):
+                found[last] = f"{found[last]} ; {text}" if last in found else text
+        return found
 
     def _is_stuck(self, name: str) -> bool:
         return name in self.outcome.waits and (
