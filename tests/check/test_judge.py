@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from spectacles.lab.check import registry
+from spectacles.lab.check import command, registry, runner  # noqa: F401  (all checks)
 from spectacles.lab.check.case import Case
 from spectacles.lab.check.model import (
     TIMELINE,
@@ -144,6 +144,15 @@ def test_who_waits_for_a_processor_is_still_starting(tmp_path: Path) -> None:
     with helpers.background([sys.executable, "-c", "while True: pass"]) as spinning:
         assert not bench.polls(tasks.look({spinning.pid}))
         helpers.eventually(lambda: bench.polls(tasks.look({spinning.pid})), "it has computed for long", 120)
+
+
+def test_a_program_that_is_too_slow_is_not_judged_for_ever(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks that are left are not reached, and said not to be. (Seen to fail: without the look at the time.)"""
+    monkeypatch.setattr(runner, "BUDGET", 0.0)
+    report = Judge(sound).run()
+    assert [one.state for one in report.findings[:2]] == [State.OK, State.OK]
+    assert {one.state for one in report.findings[2:]} == {State.NOT_REACHED}
+    assert "le temps" in report.findings[2].because
 
 
 def test_who_forks_without_end_is_not_waited_for(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ AGAIN = 4  # further worlds for a defect that a second one did not show
 # Seconds for one program on two idle processors. Sweeps share them out, and shrink where a program is slow.
 BUDGET, QUICKLY = 50.0, 12.0
 UNEQUAL = 4  # times the even share that one check may take: most take none of it
+OVER = 1.0  # times the budget by which it may be exceeded; then the checks that are left are not begun
 SHORTEST = 3.0  # seconds for one sweep, at least
 QUIET = 0.03  # seconds that one answer of the reference takes at most where nothing else runs
 SLOWEST = 4.0  # times the budget, at most, on a machine that is slower than that, or that others keep busy
@@ -118,6 +119,10 @@ class Judge:
         for number, one in enumerate(chosen):
             if self.progress is not None:
                 self.progress(one.name, number, len(chosen))
+            if number > 1 and self._left() < -OVER * self._budget():
+                why = "le temps d'un programme est écoulé ; --only prend celui qu'il faut"
+                findings.append(Finding(State.NOT_REACHED, because=why, check=one.name, layer=one.layer))
+                continue
             self._allowed = self._share(len(chosen) - number)
             findings += self.examine(one, built, frozenset(finding.defect for finding in findings))
             if number == 1 and self.nobody_serves(findings):
@@ -150,11 +155,15 @@ class Judge:
 
     def _share(self, left: int) -> float:
         """Return the seconds that the next sweep may take, with so many checks to go; no limit with `only`."""
-        if self.only:
-            return math.inf
-        pace = min(max(self.control.answer / QUIET, _load(), 1.0), SLOWEST)
-        rest = self._begun + (QUICKLY if self.quick else BUDGET) * pace - time.monotonic()
-        return max(UNEQUAL * rest / left, SHORTEST)
+        return max(UNEQUAL * self._left() / left, SHORTEST)
+
+    def _budget(self) -> float:
+        """Return the seconds that this program should take, on this machine now."""
+        return (QUICKLY if self.quick else BUDGET) * min(max(self.control.answer / QUIET, _load(), 1.0), SLOWEST)
+
+    def _left(self) -> float:
+        """Return how many of them are left; below zero: over."""
+        return math.inf if self.only else self._begun + self._budget() - time.monotonic()
 
     def chosen(self) -> list[Check]:
         """Return the checks to be run."""
