@@ -81,8 +81,11 @@ def _run(hazard: Hazard, chosen: str, directory: Path) -> int:
     """Run the server, if there is one, then wait until the user has seen enough. Ctrl-C is for the server first."""
     with _interrupts_for_others():
         if hazard.programs[0][0] == "server":
-            process = subprocess.Popen([chosen, "server"], cwd=directory)
-            code = process.wait()
+            with subprocess.Popen([chosen, "server"], cwd=directory) as process:
+                try:
+                    code = process.wait()
+                finally:
+                    process.kill()
             how = f"tué par {signal.Signals(-code).name}" if code < 0 else f"code {code}"
             print(f"\nLe serveur a fini ({how}).", flush=True)
     if sys.stdin.isatty():
@@ -95,10 +98,12 @@ def _run(hazard: Hazard, chosen: str, directory: Path) -> int:
 def _interrupts_for_others() -> Iterator[None]:
     """Leave Ctrl-C to the program in the foreground: it reaches every process of the terminal."""
     before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which a child would inherit
+    ended = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what was made is removed
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, ended)
 
 
 def _remove(key: int, prefix: str) -> None:
