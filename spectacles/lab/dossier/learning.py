@@ -277,6 +277,7 @@ class _Learner:
         self.menu = ""  # the question, and the whole text, to which every request comes back
         self.menu_text = ""
         self.item = "1"
+        self.questions: set[str] = set()  # lines that were said before the last one of a request was typed
         self.attempt = 0  # how often a request was refused as a whole, and asked again
         self.lost = False  # whether a request did not come back to the menu
         self.flush = False  # whether an answer comes once the next line is typed, and the menu before it
@@ -625,6 +626,7 @@ class _Learner:
             asked = question
             tried.append(line)
             lines.append(line)
+            self.questions |= hints.shapes(text)
             text = self.say(line, question)
             said += text
             if len(tried) > 6:
@@ -748,6 +750,8 @@ class _Learner:
                     return
                 if self.late():
                     return
+        if not self.notes:
+            self.notes.append(f"aucune commande essayée ne réserve : {', '.join(reserves)}")
 
     # Questions without a menu
 
@@ -887,6 +891,9 @@ class _Learner:
                 self.notes.append(str(error).partition("\n")[0])
                 self.client.kill()
                 self.bench.until(self.over, 1.0)
+        if not self.flush and self.profile.style == "menu" and not self.late():  # or the answers come a line late?
+            self.flush = True
+            return self._variants([((*one, ""), words_) for one, words_ in consults], ((*lines, ""), more))
         for way in ways:
             if self.late() or self.profile.left:
                 break
@@ -964,6 +971,7 @@ class _Learner:
             with contextlib.suppress(NotReadyError):
                 more.append(self._request(reserve, others[0], 1))
         menu = {hints.shape(line) for line in self.menu_text.splitlines()}
+        menu |= set() if refused else self.questions  # no refusal to tell an answer from what is always said
         for grants in (more, accepted):
             yes, no = hints.answer_patterns(grants, refused, menu)
             if yes:
