@@ -33,6 +33,7 @@ OUT_OF_RANGE = ("99999999", "-1", "1000000")  # in the place of a show
 NOBODY = ("9", "8", "7", "12")  # shows that a small catalogue has not
 TOGETHER = 3  # times that a client sends while the server is suspended
 STILL = 0.03  # seconds for which nothing has run: all that was to be sent is
+DELAYED = 0.3  # the same on a connection: acknowledgements wait for 0.2 s at most (TCP_DELACK_MAX)
 FLOOD = 1 << 16  # bytes printed by a client at the end of its input: it goes round and round
 LONG_PID = 1_234_567  # what 64-bit machines give, and a buffer of five digits does not hold
 
@@ -591,10 +592,19 @@ def _writes_several(case: Case) -> bool:
 
 
 def all_wait(bench: Bench, requests: Sequence[Request]) -> bool:
-    """Say whether the clients of requests have sent all, and wait for something else than the keyboard."""
+    """Say whether the clients of requests have sent all, and wait for something else than the keyboard.
+
+    What is written second on a connection has left only when what was first is acknowledged, which a server that reads
+    nothing lets wait (Nagle's algorithm, tcp(7)).
+    """
     sent = all(request.sent for request in requests)
     doing = [one for request in requests for one in request.client.doing()]
-    return sent and bool(doing) and not any(one.reads_terminal for one in doing) and bench.quiet_for > STILL
+    return (
+        sent
+        and bool(doing)
+        and not any(one.reads_terminal for one in doing)
+        and bench.quiet_for > (DELAYED if bench.profile.channel.kind == "tcp" else STILL)
+    )
 
 
 def suspend(bench: Bench, pids: set[int]) -> None:
