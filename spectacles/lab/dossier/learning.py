@@ -31,6 +31,7 @@ from spectacles.lab.gate.supervisor import GateError
 
 if TYPE_CHECKING:
     from spectacles.lab.dossier.building import Built, Executable
+    from spectacles.lab.dossier.driving import Answer
 
 FAR_TOO_MANY = 1_000_000  # seats, which no show has
 ASKED = 5  # shows whose seats are asked one by one, beside the first
@@ -103,19 +104,12 @@ def _confirmed(built: Built, profile: Profile, patience: float) -> Profile:
                 item = profile.items[0].typed
                 a = bench.client("A", gated=True)
                 before = bench.ask(a.consult(item))
+                others = [Item(one.typed, _there(bench, a, one, before)) for one in profile.items[1:]]
                 granted = bench.ask(a.reserve(item, 1))
                 after = bench.ask(a.consult(item))
                 right = granted.state == "yes" and before.left is not None and after.left is not None
                 if right and (not profile.counts or after.left == (before.left or 0) - 1):
-                    items = tuple(
-                        Item(
-                            one.typed,
-                            hints.seats_left(profile.left, profile.free, one.typed, before.text) or one.seats
-                            if number
-                            else before.left,
-                        )
-                        for number, one in enumerate(profile.items)
-                    )
+                    items = (Item(item, before.left), *others)
                     if profile.counts:
                         profile = dataclasses.replace(profile, items=items)
                     seen = starting.sizes(bench.gate.events()) if bench.gate is not None else {}
@@ -133,6 +127,16 @@ def _confirmed(built: Built, profile: Profile, patience: float) -> Profile:
             why = str(error).partition("\n")[0]
     note = f"rejoué dans un monde neuf, le dialogue appris n'a pas le même effet ({why})"
     return dataclasses.replace(profile, left="", free="", yes="", no="", items=(), notes=(*profile.notes, note))
+
+
+def _there(bench: Bench, client: Client, one: Item, told: Answer) -> int | None:
+    """Return the seats of another show: as a list tells them, else asked. None where that is not known."""
+    profile = bench.profile
+    if "{item}" in profile.left:
+        return hints.seats_left(profile.left, profile.free, one.typed, told.text) or one.seats
+    if "{item}" in " ".join((*profile.consult, *profile.consult_words)) and one in profile.items[: 1 + ASKED]:
+        return bench.ask(client.consult(one.typed)).left or one.seats
+    return one.seats
 
 
 def _bounded(built: Built, profile: Profile, patience: float) -> Profile:
