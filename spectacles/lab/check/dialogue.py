@@ -146,10 +146,8 @@ def refusal(case: Case) -> Outcome:
             return ok(f"{answer} ; {after}", done=done)
         if bench.ended(server):
             raise NotReached(f"le serveur a fini ({ending(server)})")
-        if not after.known and after.state not in (
-            "stuck",
-            "late",
-        ):  # what a client makes of an answer is another matter
+        # what a client makes of an answer is another matter
+        if not after.known and after.state not in ("stuck", "late"):
             raise NotReached(str(after))
         return defect(
             18,
@@ -341,15 +339,11 @@ def _finish(bench: Bench, client: Client, lines: Sequence[str]) -> None:
     """
     program = client.program
     assert program is not None
-
-    def waits() -> bool:
-        return program.code is not None or client.waits_to_read() is not None
-
     for line in (*lines, *bench.profile.quit):
-        if not bench.until(waits, bench.patience) or program.code is not None:
+        if not bench.until(client.rests, bench.patience) or program.code is not None:
             break
         client.type(line, client.waits_to_read())
-    bench.until(lambda: program.code is not None or client.waits_to_read() is not None, bench.patience)
+    bench.until(client.rests, bench.patience)
     bench.ended(program)
 
 
@@ -364,7 +358,7 @@ def _crashes_of_a_letter(case: Case, number: int) -> bool:
         if _type_all(bench, a, lines[:number]):
             _finish(bench, a, ["a", *lines[number + 1 :]])
         # One that goes round and round comes to the end of its stack at last.
-        bench.until(lambda: program.code is not None or a.waits_to_read() is not None, 4 * bench.patience)
+        bench.until(a.rests, 4 * bench.patience)
         return program.code in CRASHES or (program.code is None and a.waits_to_read() is None)
 
 

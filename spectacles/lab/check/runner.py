@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import os
 import tempfile
 import time
 import traceback
@@ -24,6 +23,7 @@ from spectacles.lab.check.registry import Check, checks
 from spectacles.lab.dossier import building, learning
 from spectacles.lab.dossier.driving import NotReadyError
 from spectacles.lab.dossier.profile import Profile
+from spectacles.lab.kernel.machine import load
 
 if TYPE_CHECKING:
     from spectacles.lab.check.control import Control
@@ -65,7 +65,7 @@ class Judge:
     def run(self) -> Report:
         """Return the report. Blocks for up to a minute or two. Never raises because of what it judges."""
         begun = self._begun = time.monotonic()
-        self._load = _load()
+        self._load = load()
         report = Report(
             name=self.folder.resolve().name,
             folder=str(self.folder),
@@ -159,7 +159,7 @@ class Judge:
 
     def _budget(self) -> float:
         """Return the seconds that this program should take, on this machine now."""
-        return (QUICKLY if self.quick else BUDGET) * min(max(self.control.answer / QUIET, _load(), 1.0), SLOWEST)
+        return (QUICKLY if self.quick else BUDGET) * min(max(self.control.answer / QUIET, load(), 1.0), SLOWEST)
 
     def _left(self) -> float:
         """Return how many of them are left; below zero: over."""
@@ -316,11 +316,6 @@ def _sources(built: Built, command: Sequence[str]) -> list[Path]:
         if program.words == tuple(command[: len(program.words)])
         for name in program.sources
     ]
-
-
-def _load() -> float:
-    """Return how many processes want a processor, for each that there is: the mean of the last minute."""
-    return os.getloadavg()[0] / len(os.sched_getaffinity(0))
 
 
 def _merge(findings: Sequence[Finding]) -> Iterable[Finding]:

@@ -11,7 +11,6 @@ answer went elsewhere, or nobody gives a lock back. Anything else is let pass: i
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from spectacles.lab.check.model import TIMELINE, NotApplicable, Outcome, defect,
 from spectacles.lab.check.registry import check
 from spectacles.lab.dossier.sites import RECEIVING, SENDING
 from spectacles.lab.gate.events import Kind
+from spectacles.lab.kernel.machine import load
 from spectacles.lab.schedules import verdict, words
 from spectacles.lab.schedules.explorer import Verdict, explore
 from spectacles.lab.schedules.profiles import CLIENTS, LOOKER, of_profile
@@ -102,7 +102,7 @@ def _one_after_the_other(scenario: Scenario) -> Run:
 
 def _search(case: Case, scenario: Scenario, calm: Run) -> Outcome:
     """Explore; what is found and means nothing is let pass, and the search goes on without that kind."""
-    busy = os.getloadavg()[0] / len(os.sched_getaffinity(0))
+    busy = load()
     deadline = time.monotonic() + min(max(busy, 1.0), SLOWEST) * (QUICK if case.quick else SECONDS)
     least = LEAST if busy > SLOWEST else 0  # else it is the program that is slow
     aside: list[str] = []

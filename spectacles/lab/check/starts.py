@@ -36,10 +36,10 @@ RUNNING = 0.5  # of these looks find an idle server running: it polls without a 
 NAPS = 2  # times that a task which computes without end may sleep meanwhile
 BUSY = 0.3  # seconds of processor time a second, of an idle server
 CLIENTS = 50  # whose traces are counted
-LINES = 4  # lines typed at most to a client that nobody knows how to speak to
-PIPED = (-signal.SIGPIPE, 128 + signal.SIGPIPE)  # how one ends that has written to somebody who is gone
 ENOUGH = 15  # of them, where clients are slow
 LONG = 10.0  # seconds for all of them
+LINES = 4  # lines typed at most to a client that nobody knows how to speak to
+PIPED = (-signal.SIGPIPE, 128 + signal.SIGPIPE)  # how one ends that has written to somebody who is gone
 DEADLINE = 12.0  # seconds: a sound client's own deadline is over by then
 
 
@@ -134,15 +134,11 @@ def visit(bench: Bench, client: Client, lines: int) -> None:
     with contextlib.suppress(WorldError):
         program = client.start()
         client.pending = []
-
-        def waits() -> bool:
-            return program.code is not None or client.waits_to_read() is not None
-
         for _ in range(lines):
-            if not bench.until(waits, bench.patience) or program.code is not None:
+            if not bench.until(client.rests, bench.patience) or program.code is not None:
                 return
             client.type("1", client.waits_to_read())
-        bench.until(waits, bench.patience / 2)
+        bench.until(client.rests, bench.patience / 2)
 
 
 def defect_restart(case: Case, bench: Bench, done: str) -> Outcome | None:
@@ -475,11 +471,7 @@ def no_server(case: Case) -> Outcome:
         client.start(words.fill(case.profile.consult, item="1", seats=1) if case.profile.style == "arguments" else ())
         program = client.program
         assert program is not None
-
-        def waits() -> bool:
-            return program.code is not None or client.waits_to_read() is not None
-
-        come = bench.until(waits, case.patience)
+        come = bench.until(client.rests, case.patience)
         if come and program.code is None and case.profile.talks and case.profile.style != "arguments":
             done += ", et consulter"
             request = client.consult(case.item().typed)
@@ -510,7 +502,7 @@ def no_server(case: Case) -> Outcome:
                 expected="il dit qu'il n'y a pas de serveur",
                 seen=ending(program),
             )
-        if not come and not bench.until(waits, DEADLINE):  # a deadline of its own is no defect
+        if not come and not bench.until(client.rests, DEADLINE):  # a deadline of its own is no defect
             if any(one.timed for one in client.doing()):
                 raise NotApplicable("le client attend ou réessaie encore, mais avec un délai")
             return defect(

@@ -365,6 +365,11 @@ class Client:
                 return doing
         return None
 
+    def rests(self) -> bool:
+        """Whether it waits for a line that was not typed yet, or has ended: nothing more is to be expected of it."""
+        ended = self.program is not None and self.program.code is not None
+        return ended or self.waits_to_read() is not None
+
     def type(self, line: str, waiting: tasks.Doing | None = None) -> None:
         """Type a line. waiting: the task that has been seen to wait for it."""
         assert self.program is not None

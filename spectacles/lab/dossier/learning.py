@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -28,6 +27,7 @@ from spectacles.lab.dossier.building import CLIENT
 from spectacles.lab.dossier.driving import STEP, Bench, Client, NotReadyError, describe, ending
 from spectacles.lab.dossier.profile import Item, Profile
 from spectacles.lab.gate.supervisor import GateError
+from spectacles.lab.kernel.machine import load
 
 if TYPE_CHECKING:
     from spectacles.lab.dossier.building import Built, Executable
@@ -75,7 +75,7 @@ def learn(built: Built, *, question: int = 0, known: Profile | None = None, pati
 
 def busy() -> float:
     """Return how much longer one should wait than on an idle machine: 1 to 4."""
-    return min(max(os.getloadavg()[0] / (os.cpu_count() or 1) / 2, 1.0), 4.0)
+    return min(max(load() / 2, 1.0), 4.0)
 
 
 def _alone(built: Built, profile: Profile, patience: float) -> Profile:

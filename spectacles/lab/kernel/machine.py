@@ -22,6 +22,11 @@ def file_system(path: str | Path) -> str:
     return kind
 
 
+def load() -> float:
+    """Return how many tasks want a processor, for each that there is: the mean of the last minute, getloadavg(3)."""
+    return os.getloadavg()[0] / len(os.sched_getaffinity(0))
+
+
 def machine(directory: str | Path) -> dict[str, str | int]:
     """Describe the machine; directory: where the run directories are, for the type of its file system."""
     model = "?"
